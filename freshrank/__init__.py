@@ -1,0 +1,1 @@
+"""How to run it: command line, settings, local stack, event sources, demo and report."""

@@ -1,0 +1,78 @@
+"""The command line. Commands are listed here and loaded only when called, so that `--help` answers at once.
+
+A command group is a module of `freshrank/commands/` that has `app`, a `typer.Typer`; a single command is one that has
+`command`, a function. Register both in `COMMANDS` below.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from features.errors import FreshrankError
+
+# name -> (module, one line of help, panel)
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "settings": ("freshrank.commands.settings", "Every setting: value, origin, meaning.", "Stack"),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands are imported when they are called; listing them imports nothing."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        """Names of all commands, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        """The command: a light stand-in while help is printed, the real one when it is called."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, text, panel = COMMANDS[cmd_name]
+        if _only_listing():
+            return typer.core.TyperCommand(cmd_name, help=text, rich_help_panel=panel)
+        loaded: Any = importlib.import_module(module)
+        if hasattr(loaded, "app"):
+            command = typer.main.get_command(loaded.app)
+        else:
+            single = typer.Typer(add_completion=False)
+            single.command()(loaded.command)
+            command = typer.main.get_command(single)
+        command.name = cmd_name
+        return command
+
+
+def _only_listing() -> bool:
+    words = [word for word in sys.argv[1:] if not word.startswith("-")]
+    return not words
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    help="Retrain a multimodal conversion-rate ranker daily from a Kafka event log; serve it A/B-tested from Triton.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _main() -> None:
+    """Hold the group; options that are common to all commands would stand here."""
+
+
+def main() -> None:
+    """Run the command line; known errors become one line on stderr and their exit code."""
+    try:
+        app()
+    except FreshrankError as error:
+        print(f"freshrank: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

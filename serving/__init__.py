@@ -1,0 +1,1 @@
+"""Who sees which item, by which model: Triton repository, ranker, gateway, experiments."""

@@ -1,0 +1,26 @@
+"""Settings of serving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from features.settings import Section
+
+
+class TritonSettings(Section):
+    """How to reach Triton."""
+
+    url: str = Field("", description="host:port of Triton's gRPC; empty: the local stack's own server.")
+    repository: Path | None = Field(None, description="Model repository; empty: triton/repository of the stack.")
+
+
+class GatewaySettings(Section):
+    """The ranking gateway."""
+
+    host: str = Field("127.0.0.1", description="Address the gateway listens on.")
+    timeout_ms: int = Field(1000, ge=1, le=60_000, description="Deadline of one request.")
+    max_candidates: int = Field(1000, ge=1, le=10_000, description="Candidates a request may have.")
+    accept_client_time: bool = Field(False, description="Take `time` from the request: for replays and simulations.")
+    log_features: bool = Field(True, description="Log the features seen with each impression.")

@@ -1,0 +1,1 @@
+"""Which model explains it: batches, embeddings, models, training, evaluation, gate, bundle."""

@@ -1,0 +1,1 @@
+"""The models, one a file: a typed config and a module each, no I/O and no sharding."""
