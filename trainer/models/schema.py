@@ -1,0 +1,111 @@
+"""What a model is told about its inputs: features, sequences and content, as sizes and names.
+
+Every feature reaches a model embedded. A categorical value is an index into a vocabulary (0 = unknown or missing); a
+number is bucketised with edges from the training data and then an index too, except where `kind` is `number`: then its
+value multiplies one learned vector, as flat benchmark sets want it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Group = Literal["user", "context", "item", "cross"]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One field.
+
+    Args:
+        name: Name of the field, unique in the schema.
+        group: Whose field it is. `user` and `context` have one value a request, `item` and `cross` one a candidate.
+        table: The vocabulary it is looked up in; fields of one table share their embeddings.
+        rows: Rows of that vocabulary, row 0 for unknown or missing included.
+        kind: `id` is looked up; `number` multiplies row 1 with the value.
+    """
+
+    name: str
+    group: Group
+    table: str
+    rows: int
+    kind: Literal["id", "number"] = "id"
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A history of a request's user, oldest first, padded at the front (newest last).
+
+    Args:
+        name: `buys` (bought items) or `behaviours` (clicks, carts and purchases).
+        length: Items kept, at most.
+        features: Fields of each item of the history; their `group` is `item`, their names are `<sequence>.<field>`,
+            their tables those of the candidate's fields of the same meaning.
+    """
+
+    name: str
+    length: int
+    features: tuple[Feature, ...]
+
+
+@dataclass(frozen=True)
+class Content:
+    """Widths of the frozen encoders' outputs.
+
+    Args:
+        text_tokens: WordPieces kept of an item's text (T).
+        text_width: Width of a text token.
+        patches: Image patches (P), in reading order.
+        image_width: Width of a patch and of the whole-image vector.
+    """
+
+    text_tokens: int
+    text_width: int
+    patches: int
+    image_width: int
+
+
+@dataclass(frozen=True)
+class Schema:
+    """All inputs of a model.
+
+    Args:
+        features: Fields of user, context, candidate and their crosses.
+        sequences: Histories; empty for flat sets.
+        content: Widths of text and image tokens, or None where there is no content.
+        tasks: Labels the data have, such as `cvr` and `ctr`.
+    """
+
+    features: tuple[Feature, ...]
+    sequences: tuple[Sequence, ...] = ()
+    content: Content | None = None
+    tasks: tuple[str, ...] = ("cvr",)
+
+    def group(self, *groups: Group) -> tuple[Feature, ...]:
+        """The fields of some groups, in order."""
+        return tuple(feature for feature in self.features if feature.group in groups)
+
+    def sequence(self, name: str) -> Sequence | None:
+        """The history of that name, if the data have it."""
+        return next((sequence for sequence in self.sequences if sequence.name == name), None)
+
+    def all_features(self) -> tuple[Feature, ...]:
+        """Fields of requests, candidates and histories."""
+        return self.features + tuple(feature for sequence in self.sequences for feature in sequence.features)
+
+
+@dataclass(frozen=True)
+class Space:
+    """One set of embeddings that a model asks for; two spaces never share weights.
+
+    Args:
+        name: Name within the model, such as `main` or `linear`.
+        width: Width of the vectors.
+        features: Names of the fields (`<sequence>.<field>` for a history's) to look up; fields of one table share rows.
+        init_std: Standard deviation of the normal initial values.
+    """
+
+    name: str
+    width: int
+    features: tuple[str, ...]
+    init_std: float = 0.01
