@@ -1,0 +1,1 @@
+"""The ranking gateway: HTTP in, ranked list out. Runs in its own environment, which has no torch."""
