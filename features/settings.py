@@ -78,7 +78,14 @@ class ContentSettings(Section):
     )
     image_root: Path | None = Field(None, description="Folder that `file:` image URIs must lie below.")
     allowed_hosts: tuple[str, ...] = Field((), description="Hosts that `https:` and `s3:` image URIs may name.")
-    max_text_tokens: int = Field(50, ge=1, le=512, description="WordPieces kept of a text, without the specials.")
+    image_weights: Path | None = Field(
+        None, description="Local checkpoint of the timm image encoder; empty: the package's own, or timm's pretrained one."
+    )
+    image_size: int = Field(
+        0, ge=0, le=1024, description="Pixels a side of a patch as the image encoder gets it; 0: the encoder's own size."
+    )
+    max_text_tokens: int = Field(50, ge=1, le=255, description="WordPieces kept of a text, without the specials.")
+    max_image_bytes: int = Field(20_000_000, ge=1, description="Photos above this size count as broken.")
     batch_size: int = Field(64, ge=1, le=4096, description="Items encoded at once.")
 
 
