@@ -68,7 +68,7 @@ def _main() -> None:
 def main() -> None:
     """Run the command line; known errors become one line on stderr and their exit code."""
     try:
-        app()
+        app(prog_name="freshrank")
     except FreshrankError as error:
         print(f"freshrank: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
