@@ -1,0 +1,30 @@
+# `make demo` and `make test` set everything up themselves.
+PYTHON ?= python3.11
+SOURCE ?= city
+PYTEST ?= .venv/bin/python -m pytest
+
+.PHONY: setup demo test bench docker-test lint
+
+setup:
+	@$(PYTHON) freshrank/bootstrap.py
+
+demo: setup
+	@.venv/bin/freshrank demo --source $(SOURCE)
+
+# Style, types, import direction.
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+# Everything that is checked: lint, the examples in docstrings, then unit, property, contract, integration, browser tests.
+test: lint
+	$(PYTEST) -q --doctest-modules features trainer serving freshrank
+	$(PYTEST) -m "not docker" tests
+
+bench: setup
+	$(PYTEST) tests/benchmarks
+
+docker-test: setup
+	$(PYTEST) -m docker tests/docker
