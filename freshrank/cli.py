@@ -18,6 +18,9 @@ from features.errors import FreshrankError
 # name -> (module, one line of help, panel)
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "settings": ("freshrank.commands.settings", "Every setting: value, origin, meaning.", "Stack"),
+    "topics": ("freshrank.commands.topics", "Create or check the Kafka topics.", "Data"),
+    "source": ("freshrank.commands.source", "Publish a source's events to Kafka; describe a source.", "Data"),
+    "ingest": ("freshrank.commands.ingest", "Kafka to the event log, exactly once.", "Data"),
 }
 
 

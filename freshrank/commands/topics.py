@@ -1,0 +1,49 @@
+"""`freshrank topics`: create or check the Kafka topics, list dead letters, write the event schemas."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Kafka topics, their dead letters and their schemas.", invoke_without_command=True)
+Json = Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")]
+
+
+@app.callback()
+def topics(ctx: typer.Context, as_json: Json = False) -> None:
+    """Create the topics that are missing, or check them where `kafka.create_topics` is off."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from features.topics import ensure
+    from freshrank.settings import load
+    from freshrank.stack.addresses import resolve
+
+    began = time.monotonic()
+    found = ensure(resolve(load()).kafka)
+    created = sum(topic.created for topic in found)
+    if as_json:
+        rows = [
+            {"name": t.name, "broker_name": t.broker_name, "partitions": t.partitions, "created": t.created,
+             "problems": t.problems, "configs": t.configs}
+            for t in found
+        ]  # fmt: skip
+        print(json.dumps({"created": created, "topics": rows}))
+        return
+    for topic in found:
+        note = "; ".join(topic.problems) or ("created" if topic.created else "as it should be")
+        print(f"{topic.broker_name:24} {topic.partitions:4} partitions  {note}")
+    seconds = time.monotonic() - began
+    print(f"{created} of {len(found)} topics created, the others checked, in {seconds:.1f} s", file=sys.stderr)
+
+
+@app.command()
+def schemas(as_json: Json = False) -> None:
+    """Write `features/schemas/*.json` from the event structs; refuses a change that breaks the version."""
+    from features.compatibility import FOLDER, write_schemas
+
+    changed = [file.name for file in write_schemas()]
+    print(json.dumps({"changed": changed}) if as_json else f"{len(changed)} schemas changed in {FOLDER}")
