@@ -7,6 +7,7 @@ batch, T text tokens, P image patches, D widths.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,11 +86,11 @@ class Batch:
         return replace(self, **{f.name: _move(getattr(self, f.name), device) for f in fields(self)})
 
 
-def _move(value: object, device: torch.device | str) -> object:
+def _move(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, dict):
         return {key: _move(item, device) for key, item in value.items()}
     if isinstance(value, ContentBatch):
-        return replace(value, **{f.name: _move(getattr(value, f.name), device) for f in fields(value)})  # type: ignore[arg-type]
+        return replace(value, **{f.name: _move(getattr(value, f.name), device) for f in fields(value)})
     return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,7 +14,8 @@ from trainer.models.schema import Schema, Space
 class Ranker(nn.Module):
     """A model that scores the candidates of requests.
 
-    A subclass sets `Recipe`, a frozen dataclass with defaults for every field, and takes `(schema, recipe)`.
+    A subclass sets `Recipe`, a frozen dataclass with defaults for every field, and takes `(schema, recipe)`. A recipe has
+    a field `optimizer: Optimizer` (`trainer/models/recipe.py`): how the model wants to be trained.
 
     Args:
         schema: What the data have.
@@ -23,13 +24,13 @@ class Ranker(nn.Module):
 
     Recipe: ClassVar[type]
 
-    def __init__(self, schema: Schema, recipe: object) -> None:
+    def __init__(self, schema: Schema, recipe: Any) -> None:
         super().__init__()
         self.schema = schema
-        self.recipe = recipe
+        self.recipe: Any = recipe
 
     @classmethod
-    def spaces(cls, schema: Schema, recipe: object) -> tuple[Space, ...]:
+    def spaces(cls, schema: Schema, recipe: Any) -> tuple[Space, ...]:
         """The embeddings that the model wants looked up; the trainer owns the tables."""
         raise NotImplementedError
 

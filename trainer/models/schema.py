@@ -23,6 +23,8 @@ class Feature:
         table: The vocabulary it is looked up in; fields of one table share their embeddings.
         rows: Rows of that vocabulary, row 0 for unknown or missing included.
         kind: `id` is looked up; `number` multiplies row 1 with the value.
+        buckets: Equal-frequency buckets that a number was put into, 0 where the field never was a number. A statistic
+            of an item comes as two fields, `<name>@10` and `<name>@100`, as MARN discretises twice.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Feature:
     table: str
     rows: int
     kind: Literal["id", "number"] = "id"
+    buckets: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Sequence:
         name: `buys` (bought items) or `behaviours` (clicks, carts and purchases).
         length: Items kept, at most.
         features: Fields of each item of the history; their `group` is `item`, their names are `<sequence>.<field>`,
-            their tables those of the candidate's fields of the same meaning.
+            their tables those of the candidate's fields of the same meaning. Fields without a counterpart among the
+            candidate's are properties of the behaviour, such as `behaviours.type` and `behaviours.gap`.
     """
 
     name: str

@@ -1,0 +1,56 @@
+"""All models by name. A model is registered by its line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainer.models.ranker import Ranker
+from trainer.models.recipe import RecipeError, parse
+from trainer.models.schema import Schema
+
+REGISTRY: dict[str, type[Ranker]] = {}
+
+
+def model_class(name: str) -> type[Ranker]:
+    """The class of a registered model.
+
+    Raises:
+        RecipeError: If no model has that name.
+    """
+    if name not in REGISTRY:
+        raise RecipeError(
+            "unknown model", field="model", value=name, remedy=f"use one of: {', '.join(sorted(REGISTRY))}"
+        )
+    return REGISTRY[name]
+
+
+def parse_recipe(name: str, recipe: Mapping[str, Any] | None = None) -> Any:
+    """The typed recipe of a model from plain values; what they leave out keeps its default.
+
+    Args:
+        name: The model's name.
+        recipe: Field → value.
+
+    Raises:
+        RecipeError: If the model, a field or a value is wrong.
+    """
+    return parse(model_class(name).Recipe, recipe)
+
+
+def build(name: str, schema: Schema, recipe: Mapping[str, Any] | None = None) -> Ranker:
+    """A new model with random weights.
+
+    Args:
+        name: The model's name.
+        schema: What the data have.
+        recipe: Field → value; what it leaves out keeps its default.
+
+    Returns:
+        The model, in training mode.
+
+    Raises:
+        RecipeError: If the model, a field or a value is wrong.
+    """
+    kind = model_class(name)
+    return kind(schema, parse(kind.Recipe, recipe))
