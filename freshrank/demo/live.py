@@ -1,0 +1,243 @@
+"""The city lives a day against the gateway: it asks for lists, shops from what it gets, and everything goes to Kafka.
+
+The gateway publishes impressions; this side publishes what follows from them. Simulated time never runs backwards: what
+happened before a request is published before the request is sent, so that the log reads like that day's own.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import heapq
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from features.errors import UnreachableError
+from features.times import format_us
+from freshrank.sources.event import Event
+
+
+class Asking(Protocol):
+    """A request of the city: who asks for a ranking of what."""
+
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def time_us(self) -> int: ...
+    @property
+    def context(self) -> dict[str, Any]: ...
+    @property
+    def candidates(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One ranked request as the asker saw it.
+
+    Args:
+        request_id: Its id.
+        user_id: Who asked.
+        time_us: Simulated time.
+        wall_s: Seconds since the live phase began when the answer was there.
+        latency_ms: How long the answer took.
+        status: HTTP status; 0 where there was no answer.
+        bundle_id: What ranked it.
+        triton_version: Version that ranked it.
+        fallback: `popularity` where the model could not answer.
+        experiments: Experiment → arm.
+        items: Item ids, first first.
+        scores: Their scores.
+        clicks: Items clicked.
+        purchases: Item → amount paid, minor units.
+    """
+
+    request_id: str
+    user_id: str
+    time_us: int
+    wall_s: float
+    latency_ms: float
+    status: int
+    bundle_id: str = ""
+    triton_version: int | None = None
+    fallback: str | None = None
+    experiments: dict[str, str] = field(default_factory=dict)
+    items: tuple[str, ...] = ()
+    scores: tuple[float | None, ...] = ()
+    clicks: tuple[str, ...] = ()
+    purchases: dict[str, int] = field(default_factory=dict)
+
+
+class Live:
+    """Asks, answers, publishes.
+
+    Args:
+        url: The gateway's address.
+        answer: Called with the request and the response's body; returns what the shopper then does, as events.
+        publish: Sends events to Kafka.
+        log: File of JSON lines, one an answered request.
+        timeout_s: Deadline of one request.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        answer: Callable[[Any, dict[str, Any]], Iterable[Event]],
+        publish: Callable[[Sequence[Event]], None],
+        log: Path,
+        timeout_s: float = 10.0,
+    ) -> None:
+        import httpx
+
+        self._client = httpx.Client(base_url=url, timeout=timeout_s)
+        self._answer, self._publish = answer, publish
+        self._log = log
+        self._due: list[tuple[int, int, Event]] = []
+        self._order = itertools.count()
+        self._began = time.monotonic()
+
+    def schedule(self, events: Iterable[Event]) -> None:
+        """Events to publish when their time has come."""
+        for event in events:
+            heapq.heappush(self._due, (event.time_us, next(self._order), event))
+
+    def publish_until(self, time_us: int) -> int:
+        """Publish what is due before a moment.
+
+        Args:
+            time_us: Simulated time.
+
+        Returns:
+            Number of events published.
+        """
+        due = []
+        while self._due and self._due[0][0] < time_us:
+            due.append(heapq.heappop(self._due)[2])
+        if due:
+            self._publish(due)
+        return len(due)
+
+    def run(
+        self, requests: Iterable[Asking], *, stop: threading.Event | None = None, pace_s: float = 0.0
+    ) -> Iterator[Answered]:
+        """Send requests in the order of their times.
+
+        Args:
+            requests: The requests.
+            stop: Ends the run early when set.
+            pace_s: Least seconds between two requests.
+
+        Yields:
+            Each request as answered; failures too, with their status.
+        """
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("a") as log:
+            for request in requests:
+                if stop is not None and stop.is_set():
+                    return
+                self.publish_until(request.time_us)
+                answered = self._ask(request)
+                log.write(json.dumps(asdict(answered)) + "\n")
+                yield answered
+                if pace_s and stop is not None:
+                    stop.wait(pace_s)
+
+    def _ask(self, request: Asking) -> Answered:
+        import httpx
+
+        body = {
+            "request_id": request.request_id,
+            "user_id": request.user_id,
+            "candidates": list(request.candidates),
+            "context": dict(request.context),
+            "time": format_us(request.time_us),
+        }
+        began = time.monotonic()
+        try:
+            response = self._client.post("/rank", json=body)
+        except httpx.HTTPError:
+            return self._record(request, began, 0)
+        if response.status_code != 200:
+            return self._record(request, began, response.status_code)
+        answer = response.json()
+        latency = time.monotonic()
+        events = list(self._answer(request, answer))
+        self.schedule(events)
+        return self._record(request, began, 200, answer, events, latency)
+
+    def _record(
+        self,
+        request: Asking,
+        began: float,
+        status: int,
+        answer: dict[str, Any] | None = None,
+        events: Sequence[Event] = (),
+        ended: float | None = None,
+    ) -> Answered:
+        ended = time.monotonic() if ended is None else ended
+        answer = answer or {}
+        values = [(event.topic, json.loads(event.value)) for event in events if event.value is not None]
+        return Answered(
+            request_id=request.request_id,
+            user_id=request.user_id,
+            time_us=request.time_us,
+            wall_s=round(ended - self._began, 4),
+            latency_ms=round((ended - began) * 1000, 3),
+            status=status,
+            bundle_id=answer.get("bundle_id") or "",
+            triton_version=answer.get("triton_version"),
+            fallback=answer.get("fallback"),
+            experiments=answer.get("experiments", {}),
+            items=tuple(item["item_id"] for item in answer.get("items", ())),
+            scores=tuple(item.get("score") for item in answer.get("items", ())),
+            clicks=tuple(value["item_id"] for topic, value in values if topic == "clicks"),
+            purchases={value["item_id"]: value["amount_minor"] for topic, value in values if topic == "purchases"},
+        )
+
+
+def read_log(path: Path) -> list[Answered]:
+    """The answered requests of a run, in the order they were sent."""
+    rows = []
+    for line in path.read_text().splitlines():
+        value = json.loads(line)
+        rows.append(Answered(**{**value, **{name: tuple(value[name]) for name in ("items", "scores", "clicks")}}))
+    return rows
+
+
+def wait_for_gateway(url: str, *, bundle_id: str = "", deadline_s: float = 60.0) -> None:
+    """Wait until the gateway answers, and, where a bundle is named, serves it.
+
+    Args:
+        url: The gateway's address.
+        bundle_id: Bundle that must be live.
+        deadline_s: Seconds to wait.
+
+    Raises:
+        UnreachableError: If it does not within the deadline.
+    """
+    import httpx
+
+    until = time.monotonic() + deadline_s
+    waiter = threading.Event()
+    while time.monotonic() < until:
+        try:
+            state = httpx.get(f"{url}/healthz", timeout=2.0)
+            if state.status_code == 200 and (not bundle_id or bundle_id in state.text):
+                return
+        except httpx.HTTPError:
+            pass
+        waiter.wait(0.2)
+    raise UnreachableError(
+        "the gateway does not answer", field="gateway", value=url, remedy="see `freshrank status` and its log"
+    )
+
+
+def day_after(day: dt.date, days: int = 1) -> dt.date:
+    """The day some days later."""
+    return day + dt.timedelta(days=days)
