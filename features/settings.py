@@ -66,6 +66,24 @@ class LabelSettings(Section):
     horizon_hours: float = Field(24.0, gt=0, le=24 * 30, description="Hours within which a purchase counts.")
 
 
+FieldName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
+
+
+class FeatureSettings(Section):
+    """Which fields of your events become features; a field that is missing in an event is null."""
+
+    context: tuple[FieldName, ...] = Field(
+        ("zone", "hour", "weekday", "weather", "payday"), description="Fields of an impression's context: `ctx_*`."
+    )
+    user: tuple[FieldName, ...] = Field(
+        ("zone", "household", "income", "age"), description="Categorical fields of a user's profile: `u_*`."
+    )
+    item: tuple[FieldName, ...] = Field(("zone",), description="Categorical attributes of an item: `i_*`.")
+    item_numbers: tuple[FieldName, ...] = Field(
+        ("delivery_minutes",), description="Numeric attributes of an item: `i_*`."
+    )
+
+
 class ContentSettings(Section):
     """Content encoders and where photos may come from."""
 
@@ -79,10 +97,14 @@ class ContentSettings(Section):
     image_root: Path | None = Field(None, description="Folder that `file:` image URIs must lie below.")
     allowed_hosts: tuple[str, ...] = Field((), description="Hosts that `https:` and `s3:` image URIs may name.")
     image_weights: Path | None = Field(
-        None, description="Local checkpoint of the timm image encoder; empty: the package's own, or timm's pretrained one."
+        None,
+        description="Local checkpoint of the timm image encoder; empty: the package's own, or timm's pretrained one.",
     )
     image_size: int = Field(
-        0, ge=0, le=1024, description="Pixels a side of a patch as the image encoder gets it; 0: the encoder's own size."
+        0,
+        ge=0,
+        le=1024,
+        description="Pixels a side of a patch as the image encoder gets it; 0: the encoder's own size.",
     )
     max_text_tokens: int = Field(50, ge=1, le=255, description="WordPieces kept of a text, without the specials.")
     max_image_bytes: int = Field(20_000_000, ge=1, description="Photos above this size count as broken.")

@@ -14,7 +14,15 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from features.errors import UsageError
 from features.layout import Layout
-from features.settings import ContentSettings, KafkaSettings, LabelSettings, RedisSettings, Section, WindowSettings
+from features.settings import (
+    ContentSettings,
+    FeatureSettings,
+    KafkaSettings,
+    LabelSettings,
+    RedisSettings,
+    Section,
+    WindowSettings,
+)
 from serving.settings import GatewaySettings, TritonSettings
 from trainer.settings import TrainSettings
 
@@ -55,6 +63,7 @@ class Settings(BaseSettings):
     airflow: AirflowSettings = Field(default_factory=lambda: AirflowSettings.model_validate({}))
     window: WindowSettings = Field(default_factory=lambda: WindowSettings.model_validate({}))
     labels: LabelSettings = Field(default_factory=lambda: LabelSettings.model_validate({}))
+    features: FeatureSettings = Field(default_factory=lambda: FeatureSettings.model_validate({}))
     content: ContentSettings = Field(default_factory=lambda: ContentSettings.model_validate({}))
     train: TrainSettings = Field(default_factory=lambda: TrainSettings.model_validate({}))
     gateway: GatewaySettings = Field(default_factory=lambda: GatewaySettings.model_validate({}))
