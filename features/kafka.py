@@ -36,7 +36,6 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
         "security_protocol": settings.security_protocol,
         "client_id": "freshrank",
         "bootstrap_timeout_ms": 15_000,
-        "allow_auto_create_topics": False,
     }
     if settings.ssl_cafile is not None:
         config["ssl_cafile"] = str(settings.ssl_cafile)
@@ -71,6 +70,7 @@ def producer(settings: KafkaSettings, **extra: Any) -> Iterator[KafkaProducer]:
         from kafka import KafkaProducer
 
         defaults = {"enable_idempotence": True, "acks": "all", "linger_ms": 20, "batch_size": 256 * 1024}
+        defaults["allow_auto_create_topics"] = False
         client = KafkaProducer(**(_probed(settings) | defaults | extra))
         try:
             yield client
@@ -92,7 +92,12 @@ def consumer(settings: KafkaSettings, **extra: Any) -> Iterator[KafkaConsumer]:
     with errors(settings):
         from kafka import KafkaConsumer
 
-        defaults = {"auto_offset_reset": "none", "enable_auto_commit": False, "isolation_level": "read_committed"}
+        defaults = {
+            "auto_offset_reset": "none",
+            "enable_auto_commit": False,
+            "isolation_level": "read_committed",
+            "allow_auto_create_topics": False,
+        }
         client = KafkaConsumer(**(_probed(settings) | defaults | extra))
         try:
             yield client
