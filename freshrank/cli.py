@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "topics": ("freshrank.commands.topics", "Create or check the Kafka topics.", "Data"),
     "source": ("freshrank.commands.source", "Publish a source's events to Kafka; describe a source.", "Data"),
     "ingest": ("freshrank.commands.ingest", "Kafka to the event log, exactly once.", "Data"),
+    "content": ("freshrank.commands.content", "Listings' texts and photos to tokens.", "Data"),
 }
 
 

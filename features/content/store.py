@@ -1,0 +1,277 @@
+"""Content tokens on disk: append-only arrays that readers map into memory, and an index from content hash to row.
+
+The arrays grow first and are fsynced; then the index is replaced by rename. What an interrupted writer left behind the
+index's last row is cut off by the next one. Readers see the index they opened with, whose rows never change.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features import atomic
+from features.errors import DataError, NotReadyError
+
+TEXT, IMAGE = 0, 1
+PATCHES = 9
+
+F16 = npt.NDArray[np.float16]
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Shapes of a store's rows.
+
+    Args:
+        text_tokens: WordPieces kept of a text (T).
+        text_width: Width of a text token.
+        image_width: Width of an image patch and of the whole photo's vector.
+        patches: Patches of a photo (P), in reading order.
+    """
+
+    text_tokens: int
+    text_width: int
+    image_width: int
+    patches: int = PATCHES
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens of n items; rows of what an item lacks are zero.
+
+    Args:
+        text: Text tokens, [n, T, text width] float16, zero beyond a text's length.
+        text_len: Tokens of each text, [n]; 0 where there is no text.
+        image: Patch tokens, [n, P, image width] float16.
+        image_global: Vector of the whole photo, [n, image width] float16.
+        image_ok: Whether there is a photo, [n] bool.
+    """
+
+    text: F16
+    text_len: npt.NDArray[np.uint8]
+    image: F16
+    image_global: F16
+    image_ok: npt.NDArray[np.bool_]
+
+
+class TokenStore:
+    """Read tokens by content hash.
+
+    Texts and photos have rows of their own; their hashes never collide, so one index holds both. `rows` is -1 where the
+    store has nothing: a missing text or photo, a broken photo, or content not encoded yet.
+
+    Args:
+        folder: `tokens/<encoder hash>/`.
+
+    Raises:
+        NotReadyError: If nothing was encoded with this encoder yet.
+        DataError: If the arrays are shorter than the index says.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        index = read_index(folder)
+        self.widths = widths_of(folder)
+        order = np.argsort(index.sha)
+        self._sha, self._row = index.sha[order], index.row[order]
+        shapes = array_shapes(self.widths, index.count(TEXT), index.count(IMAGE))
+        arrays: dict[str, Any] = {name: _map(folder / name, dtype, shape) for name, dtype, shape in shapes}
+        self.text, self.text_len = arrays["text.f16"], arrays["text_len.u8"]
+        self.image, self.image_global = arrays["image.f16"], arrays["image_global.f16"]
+
+    def rows(self, shas: Sequence[str | None]) -> I64:
+        """Rows of content hashes, [n]; -1 where there is none. Text hashes give text rows, photo hashes photo rows."""
+        wanted = np.array([(sha or "").encode() for sha in shas], dtype="S64")
+        if not len(self._sha) or not len(wanted):
+            return np.full(len(wanted), -1, dtype=np.int64)
+        at = np.minimum(np.searchsorted(self._sha, wanted), len(self._sha) - 1)
+        return np.where(self._sha[at] == wanted, self._row[at], -1)
+
+    def known(self, shas: Sequence[str | None]) -> npt.NDArray[np.bool_]:
+        """Whether the store has settled a hash, [n]: encoded, or found broken for good."""
+        wanted = np.array([(sha or "").encode() for sha in shas], dtype="S64")
+        return np.isin(wanted, self._sha)
+
+    def gather_text(self, rows: I64) -> tuple[F16, npt.NDArray[np.uint8]]:
+        """Text tokens [n, T, width] and lengths [n] of text rows; zero for row -1."""
+        return _take(self.text, rows), _take(self.text_len, rows)
+
+    def gather_image(self, rows: I64) -> tuple[F16, F16]:
+        """Patch tokens [n, P, width] and whole-photo vectors [n, width] of photo rows; zero for row -1."""
+        return _take(self.image, rows), _take(self.image_global, rows)
+
+    def gather(self, text_rows: I64, image_rows: I64) -> Tokens:
+        """All tokens of n items.
+
+        Args:
+            text_rows: `rows` of their text hashes, [n].
+            image_rows: `rows` of their photo hashes, [n].
+        """
+        return Tokens(*self.gather_text(text_rows), *self.gather_image(image_rows), image_ok=image_rows >= 0)
+
+
+@dataclass(frozen=True)
+class Index:
+    """The index: content hash, kind and row (-1: broken for good) of each entry, in order of arrival."""
+
+    sha: npt.NDArray[np.bytes_]
+    kind: npt.NDArray[np.int8]
+    row: I64
+
+    def count(self, kind: int) -> int:
+        """Rows that hold tokens of a kind."""
+        return int(((self.kind == kind) & (self.row >= 0)).sum())
+
+
+class TokenWriter:
+    """Append tokens; the caller holds the store's lock.
+
+    Args:
+        folder: `tokens/<encoder hash>/`, made when missing.
+        widths: Shapes of the rows.
+        description: What made the tokens; kept beside them for people.
+    """
+
+    def __init__(self, folder: Path, widths: Widths, description: dict[str, Any]) -> None:
+        self.folder, self.widths = folder, widths
+        if not (folder / "encoder.json").exists():
+            _write_index(folder, Index(np.empty(0, "S64"), np.empty(0, np.int8), np.empty(0, np.int64)))
+            atomic.write_text(folder / "encoder.json", json.dumps({**description, "widths": asdict(widths)}, indent=1))
+        self._index = read_index(folder)
+        self._known = set(self._index.sha.tolist())
+        self.broken = {sha.decode() for sha in self._index.sha[self._index.row < 0].tolist()}
+        self._counts = {kind: self._index.count(kind) for kind in (TEXT, IMAGE)}
+        self._new: list[tuple[bytes, int, int]] = []
+        for name, dtype, shape in array_shapes(widths, self._counts[TEXT], self._counts[IMAGE]):
+            size = int(np.prod(shape)) * dtype.itemsize
+            with (folder / name).open("ab") as file:
+                if file.tell() < size:
+                    raise _short(folder / name)
+                file.truncate(size)
+
+    def __contains__(self, sha: str) -> bool:
+        return sha.encode() in self._known
+
+    def add_texts(self, shas: Sequence[str], text: F16, text_len: npt.NDArray[np.uint8]) -> None:
+        """Append texts: `text` [n, T, width], `text_len` [n]."""
+        self._append(shas, TEXT, {"text.f16": text, "text_len.u8": text_len})
+
+    def add_images(self, shas: Sequence[str], image: F16, image_global: F16) -> None:
+        """Append photos: `image` [n, P, width], `image_global` [n, width]."""
+        self._append(shas, IMAGE, {"image.f16": image, "image_global.f16": image_global})
+
+    def add_broken(self, shas: Iterable[str]) -> None:
+        """Remember photos whose bytes can never be read, so that nobody tries again."""
+        for sha in shas:
+            self._new.append((sha.encode(), IMAGE, -1))
+            self._known.add(sha.encode())
+            self.broken.add(sha)
+
+    def commit(self) -> None:
+        """Make everything appended so far visible: data first, index last."""
+        if not self._new:
+            return
+        for name in ("text.f16", "text_len.u8", "image.f16", "image_global.f16"):
+            with (self.folder / name).open("ab") as file:
+                os.fsync(file.fileno())
+        sha, kind, row = zip(*self._new, strict=True)
+        self._index = Index(
+            np.concatenate([self._index.sha, np.array(sha, "S64")]),
+            np.concatenate([self._index.kind, np.array(kind, np.int8)]),
+            np.concatenate([self._index.row, np.array(row, np.int64)]),
+        )
+        _write_index(self.folder, self._index)
+        self._new = []
+
+    def _append(self, shas: Sequence[str], kind: int, arrays: dict[str, npt.NDArray[Any]]) -> None:
+        n_text, n_image = (len(shas), 0) if kind == TEXT else (0, len(shas))
+        for name, dtype, shape in array_shapes(self.widths, n_text, n_image):
+            if name not in arrays:
+                continue
+            if arrays[name].shape != shape or arrays[name].dtype != dtype:
+                raise ValueError(f"{name}: {arrays[name].dtype}{arrays[name].shape} instead of {dtype}{shape}")
+            with (self.folder / name).open("ab") as file:
+                file.write(np.ascontiguousarray(arrays[name]).data)
+        for sha in shas:
+            self._new.append((sha.encode(), kind, self._counts[kind]))
+            self._counts[kind] += 1
+            self._known.add(sha.encode())
+
+
+def array_shapes(widths: Widths, texts: int, images: int) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
+    """File name, type and shape of each array of a store with that many texts and photos."""
+    f16, u8 = np.dtype("<f2"), np.dtype("u1")
+    return [
+        ("text.f16", f16, (texts, widths.text_tokens, widths.text_width)),
+        ("text_len.u8", u8, (texts,)),
+        ("image.f16", f16, (images, widths.patches, widths.image_width)),
+        ("image_global.f16", f16, (images, widths.image_width)),
+    ]
+
+
+def widths_of(folder: Path) -> Widths:
+    """Shapes of a store's rows."""
+    return Widths(**json.loads((folder / "encoder.json").read_text())["widths"])
+
+
+def read_index(folder: Path) -> Index:
+    """The index of a store.
+
+    Raises:
+        NotReadyError: If there is none.
+    """
+    import pyarrow.parquet as pq
+
+    path = folder / "index.parquet"
+    if not path.exists():
+        raise NotReadyError(
+            "no content tokens", field="tokens", value=str(folder), remedy="run `freshrank content encode` first"
+        )
+    table = pq.read_table(path)
+    sha = np.array([value.encode() for value in table["content_sha"].to_pylist()], dtype="S64")
+    return Index(sha, table["kind"].to_numpy(), table["row"].to_numpy())
+
+
+def _write_index(folder: Path, index: Index) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        "content_sha": pa.array([sha.decode() for sha in index.sha.tolist()], pa.string()),
+        "kind": pa.array(index.kind, pa.int8()),
+        "row": pa.array(index.row, pa.int64()),
+    }
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink)
+    atomic.write_bytes(folder / "index.parquet", sink.getvalue().to_pybytes())
+
+
+def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    size = int(np.prod(shape)) * dtype.itemsize
+    if not path.exists() or path.stat().st_size < size:
+        raise _short(path)
+    return np.memmap(path, dtype=dtype, mode="r", shape=shape) if size else np.empty(shape, dtype)
+
+
+def _take(array: npt.NDArray[Any], rows: I64) -> npt.NDArray[Any]:
+    taken = np.zeros((len(rows), *array.shape[1:]), dtype=array.dtype)
+    have = rows >= 0
+    taken[have] = array[rows[have]]
+    return taken
+
+
+def _short(path: Path) -> DataError:
+    return DataError(
+        "a token file is shorter than its index says",
+        field="tokens",
+        value=str(path),
+        remedy="remove its folder and run `freshrank content encode --all`",
+    )
