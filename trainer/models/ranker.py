@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -33,6 +34,32 @@ class Ranker(nn.Module):
     def spaces(cls, schema: Schema, recipe: Any) -> tuple[Space, ...]:
         """The embeddings that the model wants looked up; the trainer owns the tables."""
         raise NotImplementedError
+
+    @classmethod
+    def reads(cls, schema: Schema, recipe: Any) -> Schema:
+        """What the model reads of all inputs, so that nothing else is prepared for it.
+
+        By default the fields of its spaces, the histories that have such a field, and content unless the recipe says
+        `content = "none"`. A model that reads a history's tokens alone, or fewer of its items, says so by overriding.
+
+        Args:
+            schema: All inputs there are.
+            recipe: The model's recipe.
+
+        Returns:
+            The same schema with some features, histories or the content left out, histories possibly shorter.
+        """
+        used = {name for space in cls.spaces(schema, recipe) for name in space.features}
+        return replace(
+            schema,
+            features=tuple(feature for feature in schema.features if feature.name in used),
+            sequences=tuple(
+                replace(sequence, features=tuple(f for f in sequence.features if f.name in used))
+                for sequence in schema.sequences
+                if any(f.name in used for f in sequence.features)
+            ),
+            content=None if getattr(recipe, "content", None) == "none" else schema.content,
+        )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Score candidates.
