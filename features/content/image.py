@@ -84,7 +84,7 @@ def weights_sha(name: str, weights: Path | None) -> str:
 class ImageEncoder:
     """A frozen timm model: pooled features before the classifier.
 
-    A photo is cut into 3 x 3 equal patches; each, and for the whole-photo vector the photo, is resized to the model's
+    A photo is cut into 3 x 3 equal patches (to the pixel); each, and for the whole-photo vector the photo, is resized to the model's
     input size, its aspect not kept, so that nothing is cropped away.
 
     Args:
@@ -123,11 +123,10 @@ class ImageEncoder:
     def _inputs(self, photo: Any) -> npt.NDArray[np.float32]:
         from PIL import Image
 
+        x, y = ([round(at * length / SIDE) for at in range(SIDE + 1)] for length in photo.size)
+        cut = [photo.crop((x[c], y[r], x[c + 1], y[r + 1])) for r in range(SIDE) for c in range(SIDE)]
         size = (self.size, self.size)
-        width, height = photo.width / SIDE, photo.height / SIDE
-        boxes = [(x * width, y * height, (x + 1) * width, (y + 1) * height) for y in range(SIDE) for x in range(SIDE)]
-        boxes.append((0, 0, photo.width, photo.height))
-        return np.stack([self._normal(photo.resize(size, Image.Resampling.BICUBIC, box=box)) for box in boxes])
+        return np.stack([self._normal(part.resize(size, Image.Resampling.BICUBIC)) for part in (*cut, photo)])
 
     def _normal(self, photo: Any) -> npt.NDArray[np.float32]:
         pixels = np.asarray(photo, dtype=np.float32) / np.float32(255)
