@@ -39,6 +39,14 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def publish(part: Path, path: Path) -> None:
+    """Give a file that was written beside its target the target's name: fsynced, renamed, the folder fsynced."""
+    with part.open("rb") as handle:
+        os.fsync(handle.fileno())
+    part.replace(path)
+    _fsync_folder(path.parent)
+
+
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder that appears under its name only when the block ends well.
