@@ -22,5 +22,11 @@ class GatewaySettings(Section):
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     timeout_ms: int = Field(1000, ge=1, le=60_000, description="Deadline of one request.")
     max_candidates: int = Field(1000, ge=1, le=10_000, description="Candidates a request may have.")
+    list_length: int = Field(
+        0, ge=0, le=10_000, description="Items an answer shows and its impression logs, best first; 0: every candidate."
+    )
+    young_slots: int = Field(
+        0, ge=0, le=1000, description="Places of a list reserved for items first listed within a day; 0: none."
+    )
     accept_client_time: bool = Field(False, description="Take `time` from the request: for replays and simulations.")
     log_features: bool = Field(True, description="Log the features seen with each impression.")
