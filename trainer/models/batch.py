@@ -81,6 +81,16 @@ class Batch:
         x = self.embedded[space][name]
         return self.to_candidates(x) if name in self.request_fields else x
 
+    @property
+    def requests(self) -> int:
+        """Requests of the batch (B), those without candidates included where a history or a field tells of them."""
+        for mask_BL in self.masks_BL.values():
+            return len(mask_BL)
+        for vectors in self.embedded.values():
+            for name in self.request_fields & vectors.keys():
+                return len(vectors[name])
+        return int(self.request_S[-1]) + 1 if len(self.request_S) else 0
+
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device."""
         return replace(self, **{f.name: _move(getattr(self, f.name), device) for f in fields(self)})

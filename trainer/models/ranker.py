@@ -15,8 +15,8 @@ from trainer.models.schema import Schema, Space
 class Ranker(nn.Module):
     """A model that scores the candidates of requests.
 
-    A subclass sets `Recipe`, a frozen dataclass with defaults for every field, and takes `(schema, recipe)`. A recipe has
-    a field `optimizer: Optimizer` (`trainer/models/recipe.py`): how the model wants to be trained.
+    A subclass sets `Recipe`, a frozen dataclass with defaults for every field, and takes `(schema, recipe)`. A recipe
+    has a field `optimizer: Optimizer` (`trainer/models/recipe.py`): how the model wants to be trained.
 
     Args:
         schema: What the data have.

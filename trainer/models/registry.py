@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trainer.models.camenn import CameNN
 from trainer.models.ranker import Ranker
 from trainer.models.recipe import RecipeError, parse
 from trainer.models.schema import Schema
 
-REGISTRY: dict[str, type[Ranker]] = {}
+REGISTRY: dict[str, type[Ranker]] = {
+    "camenn": CameNN,
+}
 
 
 def model_class(name: str) -> type[Ranker]:

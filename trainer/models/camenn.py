@@ -1,0 +1,298 @@
+"""CameNN: conversion rate from text, image, user and context, with text-image alignment as two further tasks.
+
+Alibaba 2020, "Cross-modal Alignment with mixture experts Neural Network for intral-city retail recommendation".
+Equations are the paper's. Shape suffixes: B requests, S candidates, I distinct items, N text-image pairs, H items of
+the history, L tokens of an item, U tokens of the user's side, D width of tokens (n_E).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainer.models.batch import Batch, ContentBatch
+from trainer.models.layers.alignment import alignment_pairs, complete_items, first_place
+from trainer.models.layers.item_tokens import Form, ItemTokens, Modalities
+from trainer.models.layers.lstm_frame import LstmFrame
+from trainer.models.layers.masked import masked_mean
+from trainer.models.layers.mixture import TransformerFrame
+from trainer.models.layers.relu_frame import ReluFrame
+from trainer.models.layers.tokens import Tokens
+from trainer.models.ranker import Ranker
+from trainer.models.recipe import Optimizer, RecipeError
+from trainer.models.schema import Schema, Space
+
+ALIGNMENT = ("ita", "tia")
+
+
+@dataclass(frozen=True)
+class CameNNRecipe:
+    """Configuration of CameNN.
+
+    Args:
+        task: Ranking task to learn; empty for the first that the data have.
+        width: Width of tokens (n_E).
+        heads: Attention heads.
+        feed_forward: Hidden width of an encoder block.
+        dropout: Share dropped after each sub-layer.
+        experts: Experts (M).
+        top_k: Experts that a gate keeps.
+        attention: `joint` is the paper: one sequence a candidate. `prefix` encodes the user's side once a request.
+        frame: What shared bottom, experts and towers are; the others are the paper's Table 4, and joint.
+        sequence: The history to read.
+        history_items: Newest items of it to read (N).
+        history: Form of its items: all tokens (the paper), cls with the means of both modalities, or one token.
+        history_fields: Add the embedded fields of a history's item, such as category and time gap, to its [CLS].
+        target: Form of the candidate's text and image.
+        roles: Learned vectors that tell history, slot in the history, target and field apart.
+        alignment_context: What alignment sees besides text and image: nothing, or (the paper) all of E_Input.
+        alignment_weight: Weight of both alignment losses in the sum; 0 leaves them out.
+        alignment_pairs: Items of a batch that alignment is trained on, at most.
+        init_std: Standard deviation of initial embeddings.
+        optimizer: The paper's Adam, and the rate of the tables' own optimiser.
+    """
+
+    task: str = ""
+    width: int = 64
+    heads: int = 8
+    feed_forward: int = 256
+    dropout: float = 0.1
+    experts: int = 4
+    top_k: int = 2
+    attention: Literal["joint", "prefix"] = "prefix"
+    frame: Literal["transformer", "mmoe", "mose"] = "transformer"
+    sequence: str = "buys"
+    history_items: int = 10
+    history: Literal["tokens", "modalities", "item"] = "modalities"
+    history_fields: bool = True
+    target: Literal["tokens", "modalities"] = "tokens"
+    roles: bool = True
+    alignment_context: Literal["masked", "full"] = "masked"
+    alignment_weight: float = 1.0
+    alignment_pairs: int = 64
+    init_std: float = 0.02
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=4e-4, beta1=0.95, beta2=0.999, weight_decay=1e-4))
+
+
+class CameNN(Ranker):
+    """Predicts conversion (`cvr`, or the task asked for) and whether an item's text and image belong together.
+
+    `forward` gives `ita` and `tia` for each candidate's own text and image; 0 (no evidence) where one is missing.
+
+    Args:
+        schema: What the data have.
+        recipe: Configuration.
+    """
+
+    Recipe = CameNNRecipe
+    recipe: CameNNRecipe
+
+    def __init__(self, schema: Schema, recipe: CameNNRecipe) -> None:
+        super().__init__(schema, recipe)
+        self.task = recipe.task or schema.tasks[0]
+        if self.task not in schema.tasks:
+            raise RecipeError("the data lack it", field="task", value=self.task, remedy=f"use one of: {schema.tasks}")
+        r, width = recipe, recipe.width
+        self.history = schema.sequence(r.sequence) if r.history_items > 0 else None
+        self.tasks = (self.task,) + (ALIGNMENT if schema.content is not None else ())
+        self.user_fields = [f.name for f in schema.group("user", "context")]
+        self.own_fields = [f.name for f in schema.group("item", "cross")]
+        self.items = ItemTokens(schema.content, width)
+        slots = min(r.history_items, self.history.length) if self.history else 0
+        self.slots = slots
+        if r.roles:
+            self.slot = _vectors(slots, width)
+            self.history_role, self.target_role = _vectors(1, width), _vectors(1, width)
+            self.user_role, self.own_role = (
+                _vectors(len(self.user_fields), width),
+                _vectors(len(self.own_fields), width),
+            )
+        self.frame: TransformerFrame | ReluFrame | LstmFrame
+        if r.frame == "transformer":
+            self.frame = TransformerFrame(
+                width, r.heads, r.feed_forward, r.dropout, r.experts, r.top_k, self.tasks, r.attention == "prefix"
+            )
+        elif r.frame == "mmoe":
+            fields = (len(self.user_fields), len(self.own_fields))
+            self.frame = ReluFrame(width, r.feed_forward, r.dropout, r.experts, r.top_k, self.tasks, fields)
+        else:
+            self.frame = LstmFrame(width, r.dropout, r.experts, r.top_k, self.tasks)
+        self.heads = nn.ModuleDict({task: nn.Linear(width, 1) for task in self.tasks})
+        self._expert_use: dict[str, Tensor] = {}
+
+    @classmethod
+    def spaces(cls, schema: Schema, recipe: CameNNRecipe) -> tuple[Space, ...]:
+        """One space as wide as the tokens, for fields and for those of the history."""
+        names = [f.name for f in schema.features]
+        history = schema.sequence(recipe.sequence)
+        if history and recipe.history_fields and recipe.history_items > 0:
+            names += [f.name for f in history.features]
+        return (Space("main", recipe.width, tuple(names), recipe.init_std),)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Score candidates: the ranking task and, with content, `ita` and `tia` of their own text and image."""
+        content = batch.content
+        if content is None or len(self.tasks) == 1:
+            return self._score(self._input(batch), (self.task,), note=True)
+        own_S = content.candidate_S
+        if self.recipe.alignment_context == "full":
+            logits = self._score(self._input(batch), self.tasks, note=True)
+        else:
+            logits = self._score(self._input(batch), (self.task,), note=True)
+            shown, place_S = torch.unique(own_S, return_inverse=True)
+            logits |= {k: v[place_S] for k, v in self.align(content, shown, shown).items()}
+        known_S = (content.text_mask_IT.any(dim=1) & content.image_mask_I)[own_S]
+        return {k: v if k == self.task else v.where(known_S, torch.zeros_like(v)) for k, v in logits.items()}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Binary cross-entropies of the tasks; `ita` and `tia` on as many positives as negatives of the batch."""
+        logits_S = self._score(self._input(batch), (self.task,), note=True)[self.task]
+        losses = {self.task: functional.binary_cross_entropy_with_logits(logits_S, batch.labels_S[self.task])}
+        content = batch.content
+        if content is None or len(self.tasks) == 1 or self.recipe.alignment_weight == 0:
+            return losses
+        items = complete_items(content, content.candidate_S)
+        items = items[torch.randperm(len(items))[: self.recipe.alignment_pairs].to(items.device)]
+        for task, pairs in alignment_pairs(content, items).items():
+            if len(pairs.label_N):
+                logits_N = self.align(content, pairs.text_N, pairs.image_N, (task,), batch)[task]
+                loss = functional.binary_cross_entropy_with_logits(logits_N, pairs.label_N)
+                losses[task] = self.recipe.alignment_weight * loss
+        return losses
+
+    def align(
+        self,
+        content: ContentBatch,
+        text_N: Tensor,
+        image_N: Tensor,
+        tasks: tuple[str, ...] = ALIGNMENT,
+        batch: Batch | None = None,
+    ) -> dict[str, Tensor]:
+        """Whether texts and images belong together.
+
+        Args:
+            content: Content that holds them.
+            text_N: Whose text.
+            image_N: Whose image.
+            tasks: `ita`, `tia` or both.
+            batch: For `alignment_context="full"`: the batch in which each pair stands in for a candidate, that of the
+                item whose image (ITA) or text (TIA) it keeps. Without it the pairs are seen alone.
+
+        Returns:
+            Task → logits [N].
+        """
+        if self.recipe.alignment_context == "full" and batch is not None:
+            logits: dict[str, Tensor] = {}
+            for task in tasks:
+                kept_N = image_N if task == "ita" else text_N
+                first_I = first_place(content.candidate_S, len(content.image_mask_I))
+                logits |= self._score(self._input(batch, first_I[kept_N], text_N, image_N), (task,))
+            return logits
+        found = self.items.embed(content, self.recipe.target)
+        tokens_NLD, mask_NL, text, image = self._target(found, text_N, image_N)
+        n = len(text_N)
+        nobody = tokens_NLD.new_zeros(1, 0, self.recipe.width)
+        request_N = torch.zeros(n, dtype=torch.long, device=text_N.device)
+        tokens = Tokens(nobody, nobody[..., 0].bool(), tokens_NLD, mask_NL, request_N, 0, text, image)
+        return self._score(tokens, tasks)
+
+    def modality_vectors(self, content: ContentBatch) -> tuple[Tensor, Tensor]:
+        """Each modality alone through the shared bottom, mean-pooled: text [I, D] and image [I, D] (Figures 4 and 5).
+
+        Raises:
+            RecipeError: If the frame has no shared bottom that reads tokens.
+        """
+        if not isinstance(self.frame, TransformerFrame):
+            raise RecipeError("needs encoder blocks", field="frame", value=self.recipe.frame, remedy="use transformer")
+        found = self.items.embed(content, self.recipe.target)
+        role = self.target_role if self.recipe.roles else 0.0
+        text = self.frame.shared(found.text_ITD + role, found.text_mask_IT)
+        image = self.frame.shared(found.image_IPD + role, found.image_mask_IP)
+        return masked_mean(text, found.text_mask_IT), masked_mean(image, found.image_mask_IP)
+
+    def last_expert_use(self) -> dict[str, Tensor]:
+        """Share of the last batch's candidates that chose each expert, by task: [M], summing to k."""
+        return dict(self._expert_use)
+
+    def _score(self, tokens: Tokens, tasks: tuple[str, ...], note: bool = False) -> dict[str, Tensor]:
+        read = self.frame(tokens, tasks)
+        if note:
+            self._expert_use = self.frame.expert_use
+        return {task: self.heads[task](read[task])[:, 0] for task in tasks}
+
+    def _input(
+        self, batch: Batch, rows_N: Tensor | None = None, text_N: Tensor | None = None, image_N: Tensor | None = None
+    ) -> Tokens:
+        """E_Input (Eq. 3) of all candidates, or of chosen ones with other texts and images in place of their own."""
+        embedded, content, r = batch.embedded["main"], batch.content, self.recipe
+        request = batch.request_S if rows_N is None else batch.request_S[rows_N]
+        if content is not None and self.schema.content is not None:
+            own = content.candidate_S
+            found = self.items.embed(content, r.target)
+            target, mask, text, image = self._target(
+                found, own if text_N is None else text_N, own if image_N is None else image_N
+            )
+        else:
+            target, mask, text, image = self.items.bare(len(request))
+            target = target + self.target_role if r.roles else target
+        if self.own_fields:
+            fields = torch.stack([embedded[name] for name in self.own_fields], dim=1)
+            fields = fields + self.own_role if r.roles else fields
+            fields = fields if rows_N is None else fields[rows_N]
+            target = torch.cat([target, fields], dim=1)
+            mask = torch.cat([mask, mask.new_ones(fields.shape[:2])], dim=1)
+        user, user_mask = self._user(batch)
+        return Tokens(user, user_mask, target, mask, request, len(self.user_fields), text, image)
+
+    def _target(self, found: Modalities, text_N: Tensor, image_N: Tensor) -> tuple[Tensor, Tensor, slice, slice]:
+        tokens, mask, text, image = self.items.together(found, text_N, image_N)
+        return (tokens + self.target_role if self.recipe.roles else tokens), mask, text, image
+
+    def _user(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """User and context fields, then the history, oldest first: [B, U, D] and the mask."""
+        embedded, width = batch.embedded["main"], self.recipe.width
+        parts = [self.items.cls.new_zeros(batch.requests, 0, width)]
+        if self.user_fields:
+            fields = torch.stack([embedded[name] for name in self.user_fields], dim=1)
+            parts.append(fields + self.user_role if self.recipe.roles else fields)
+        masks = [part.new_ones(part.shape[:2], dtype=torch.bool) for part in parts]
+        if self.history:
+            tokens, mask = self._history(batch, self.history.name)
+            parts.append(tokens)
+            masks.append(mask)
+        return torch.cat(parts, dim=1), torch.cat(masks, dim=1)
+
+    def _history(self, batch: Batch, name: str) -> tuple[Tensor, Tensor]:
+        """E_User: the tokens of the newest items, [B, H·L, D], and their mask."""
+        assert self.history is not None
+        r, h = self.recipe, self.slots
+        mask_BH = batch.masks_BL[name][:, -h:]
+        b, h = mask_BH.shape
+        if batch.content is not None and self.schema.content is not None:
+            form: Form = r.history
+            found = self.items.embed(batch.content, form)
+            item_BH = batch.content.history_BL[name][:, -h:].masked_fill(~mask_BH, 0)
+            if form == "item":
+                tokens, mask = self.items.summed(found)[item_BH.flatten()][:, None], mask_BH.reshape(-1, 1)
+            else:
+                tokens, mask, _, _ = self.items.together(found, item_BH.flatten(), item_BH.flatten())
+                mask = mask & mask_BH.reshape(-1, 1)
+        else:
+            tokens, mask, _, _ = self.items.bare(b * h)
+            mask = mask & mask_BH.reshape(-1, 1)
+        if r.roles:
+            tokens = tokens + self.history_role + self.slot[-h:].repeat(b, 1)[:, None]
+        if r.history_fields:
+            fields = [batch.embedded["main"][f.name][:, -h:] for f in self.history.features]
+            if fields:
+                about_ND = torch.stack(fields).sum(dim=0).reshape(b * h, 1, -1)
+                tokens = torch.cat([tokens[:, :1] + about_ND, tokens[:, 1:]], dim=1)
+        return tokens.reshape(b, -1, r.width), mask.reshape(b, -1)
+
+
+def _vectors(n: int, width: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(n, width) * 0.02)
