@@ -24,7 +24,7 @@ from features.settings import (
     WindowSettings,
 )
 from serving.settings import GatewaySettings, TritonSettings
-from trainer.settings import TrainSettings
+from trainer.settings import GateSettings, TrainSettings
 
 PREFIX = "FRESHRANK_"
 SECRETS = ("kafka.sasl_password", "redis.password")
@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     features: FeatureSettings = Field(default_factory=lambda: FeatureSettings.model_validate({}))
     content: ContentSettings = Field(default_factory=lambda: ContentSettings.model_validate({}))
     train: TrainSettings = Field(default_factory=lambda: TrainSettings.model_validate({}))
+    gate: GateSettings = Field(default_factory=lambda: GateSettings.model_validate({}))
     gateway: GatewaySettings = Field(default_factory=lambda: GatewaySettings.model_validate({}))
 
     @classmethod
