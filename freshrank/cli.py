@@ -21,6 +21,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "topics": ("freshrank.commands.topics", "Create or check the Kafka topics.", "Data"),
     "source": ("freshrank.commands.source", "Publish a source's events to Kafka; describe a source.", "Data"),
     "ingest": ("freshrank.commands.ingest", "Kafka to the event log, exactly once.", "Data"),
+    "labels": ("freshrank.commands.labels", "What became of each shown item, as known at a day's cut.", "Data"),
+    "features": ("freshrank.commands.features", "Feast: definitions and snapshots, offline and online.", "Data"),
+    "window": ("freshrank.commands.window", "Seven days and an evaluation day, immutable.", "Data"),
     "content": ("freshrank.commands.content", "Listings' texts and photos to tokens.", "Data"),
 }
 

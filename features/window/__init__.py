@@ -1,0 +1,1 @@
+"""Training windows: immutable, named by what they hold."""
