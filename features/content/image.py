@@ -84,8 +84,8 @@ def weights_sha(name: str, weights: Path | None) -> str:
 class ImageEncoder:
     """A frozen timm model: pooled features before the classifier.
 
-    A photo is cut into 3 x 3 equal patches (to the pixel); each, and for the whole-photo vector the photo, is resized to the model's
-    input size, its aspect not kept, so that nothing is cropped away.
+    A photo is cut into 3 x 3 equal patches (to the pixel); each, and for the whole-photo vector the photo, is resized
+    to the model's input size, its aspect not kept, so that nothing is cropped away.
 
     Args:
         name: A timm model, or a package of `_PACKAGES`.

@@ -6,6 +6,7 @@ index's last row is cut off by the next one. Readers see the index they opened w
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -251,6 +252,13 @@ def _write_index(folder: Path, index: Index) -> None:
     }
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink)
+    # The same, sorted by hash, for readers that have numpy alone: the serving runtime.
+    order = np.argsort(index.sha)
+    plain = np.zeros(len(order), dtype=[("sha", "S64"), ("kind", "i1"), ("row", "<i8")])
+    plain["sha"], plain["kind"], plain["row"] = index.sha[order], index.kind[order], index.row[order]
+    memory = io.BytesIO()
+    np.save(memory, plain)
+    atomic.write_bytes(folder / "index.npy", memory.getvalue())
     atomic.write_bytes(folder / "index.parquet", sink.getvalue().to_pybytes())
 
 
