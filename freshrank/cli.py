@@ -17,6 +17,10 @@ from features.errors import FreshrankError
 
 # name -> (module, one line of help, panel)
 COMMANDS: dict[str, tuple[str, str, str]] = {
+    "up": ("freshrank.commands.up", "Start the local stack; wait until every server works.", "Stack"),
+    "down": ("freshrank.commands.down", "Stop the local stack.", "Stack"),
+    "status": ("freshrank.commands.status", "Each server's state, address, memory and age.", "Stack"),
+    "logs": ("freshrank.commands.logs", "The servers' logs.", "Stack"),
     "settings": ("freshrank.commands.settings", "Every setting: value, origin, meaning.", "Stack"),
     "topics": ("freshrank.commands.topics", "Create or check the Kafka topics.", "Data"),
     "source": ("freshrank.commands.source", "Publish a source's events to Kafka; describe a source.", "Data"),

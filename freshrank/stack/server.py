@@ -1,0 +1,81 @@
+"""What the stack has to know of a server."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from freshrank.settings import Settings
+
+
+class NotYet(Exception):
+    """A probe did not succeed; its text is the reason, in a few words."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """One process that the supervisor keeps alive.
+
+    Args:
+        name: Its name, also that of its log.
+        command: Executable and arguments, paths absolute.
+        environment: Variables to set beside those it inherits.
+        stop_s: Seconds it gets to end before it is killed with its process group.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    stop_s: int = 10
+
+
+class Server(ABC):
+    """One server of the stack: one or more programs that are ready or not together."""
+
+    name: str
+    ready_within_s: float = 90.0
+
+    def is_external(self, settings: Settings) -> bool:  # noqa: ARG002
+        """Whether settings name one elsewhere, so that none is started."""
+        return False
+
+    @abstractmethod
+    def address(self, settings: Settings) -> str:
+        """Where clients find it."""
+
+    @abstractmethod
+    def ports(self, settings: Settings) -> tuple[int, ...]:
+        """The ports it binds on loopback."""
+
+    @abstractmethod
+    def programs(self, settings: Settings) -> tuple[Program, ...]:
+        """Its processes."""
+
+    @abstractmethod
+    def prepare(self, settings: Settings) -> None:
+        """Write its files and make its folders; safe to run again.
+
+        Raises:
+            NotReadyError: If a part is missing that the set-up brings.
+        """
+
+    @abstractmethod
+    def probe(self, settings: Settings) -> None:
+        """Do one real operation.
+
+        Raises:
+            NotYet: If it did not work.
+        """
+
+
+def project_root() -> Path:
+    """The checkout."""
+    return Path(__file__).resolve().parent.parent.parent
+
+
+def setup_folder() -> Path:
+    """What the set-up brought."""
+    return project_root() / ".setup"

@@ -1,0 +1,80 @@
+"""Redis, Feast's online store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from features.atomic import write_text
+from features.errors import NotReadyError
+from freshrank.stack import addresses
+from freshrank.stack.server import NotYet, Program, Server, setup_folder
+
+if TYPE_CHECKING:
+    from freshrank.settings import Settings
+
+
+class Redis(Server):
+    """One Redis that appends every write to a log before it answers, so that a kill loses nothing acknowledged."""
+
+    name = "redis"
+
+    def is_external(self, settings: Settings) -> bool:
+        """Whether `redis.url` names one."""
+        return addresses.redis_is_external(settings)
+
+    def address(self, settings: Settings) -> str:
+        """host:port."""
+        return addresses.redis_address(settings)
+
+    def ports(self, settings: Settings) -> tuple[int, ...]:
+        """One."""
+        return (addresses.port(settings, addresses.REDIS),)
+
+    def programs(self, settings: Settings) -> tuple[Program, ...]:
+        """One process."""
+        binary = setup_folder() / "bin" / "redis-server"
+        return (Program("redis", (str(binary), str(settings.layout.run / "redis.conf"))),)
+
+    def prepare(self, settings: Settings) -> None:
+        """Write its configuration."""
+        if not (setup_folder() / "bin" / "redis-server").exists():
+            raise NotReadyError("Redis is missing", remedy="run `make setup`")
+        folder = settings.layout.root / "redis"
+        folder.mkdir(parents=True, exist_ok=True)
+        password = settings.redis.password.get_secret_value()
+        lines = [
+            f"bind {addresses.HOST}",
+            f"port {self.ports(settings)[0]}",
+            "protected-mode yes",
+            "daemonize no",
+            "set-proc-title no",  # it would overwrite the environment by which it is found
+            f'dir "{folder}"',
+            "appendonly yes",
+            "appendfsync everysec",
+            'save ""',
+            "aof-use-rdb-preamble yes",
+            *([f'requirepass "{_quoted(password)}"'] if password else []),
+        ]
+        path = settings.layout.run / "redis.conf"
+        write_text(path, "\n".join(lines) + "\n")
+        path.chmod(0o600)
+
+    def probe(self, settings: Settings) -> None:
+        """Write a key and read it back."""
+        import redis
+
+        host, _, number = self.address(settings).rpartition(":")
+        password = settings.redis.password.get_secret_value() or None
+        client = redis.Redis(host=host, port=int(number), password=password, socket_timeout=2)
+        try:
+            client.set("freshrank:probe", "1", ex=60)
+            if client.get("freshrank:probe") != b"1":
+                raise NotYet("a key written is not read back")
+        except redis.RedisError as error:
+            raise NotYet(str(error)) from error
+        finally:
+            client.close()
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')

@@ -1,0 +1,189 @@
+"""Triton from its wheel, with the Python backend."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from features.atomic import write_text
+from features.errors import NotReadyError
+from freshrank.stack import addresses
+from freshrank.stack.processes import stack_id
+from freshrank.stack.server import NotYet, Program, Server, project_root, setup_folder
+
+if TYPE_CHECKING:
+    from freshrank.settings import Settings
+
+PROBE_MODEL = "freshrank_probe"
+STUB = "triton_python_backend_stub"
+
+_PROBE_CONFIG = f"""name: "{PROBE_MODEL}"
+backend: "python"
+max_batch_size: 0
+input [ {{ name: "x" data_type: TYPE_FP32 dims: [ -1 ] }} ]
+output [ {{ name: "y" data_type: TYPE_FP32 dims: [ -1 ] }} ]
+instance_group [ {{ kind: KIND_CPU count: 1 }} ]
+"""
+
+_PROBE_CODE = '''"""Answers with twice its input: shows that the server, the stub and arrays between them work."""
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+assert int(np.__version__.split(".")[0]) < 2, "arrays arrive wrong under numpy 2"
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        answers = []
+        for request in requests:
+            x = pb_utils.get_input_tensor_by_name(request, "x").as_numpy()
+            answers.append(pb_utils.InferenceResponse([pb_utils.Tensor("y", 2 * x)]))
+        return answers
+'''
+
+
+class Triton(Server):
+    """One Triton in explicit mode; it loads what lies in the repository when it starts."""
+
+    name = "triton"
+
+    def is_external(self, settings: Settings) -> bool:
+        """Whether `triton.url` names one."""
+        return addresses.triton_is_external(settings)
+
+    def address(self, settings: Settings) -> str:
+        """gRPC's host:port."""
+        return addresses.triton_grpc(settings)
+
+    def ports(self, settings: Settings) -> tuple[int, ...]:
+        """HTTP, gRPC, metrics."""
+        offsets = (addresses.TRITON_HTTP, addresses.TRITON_GRPC, addresses.TRITON_METRICS)
+        return tuple(addresses.port(settings, offset) for offset in offsets)
+
+    def programs(self, settings: Settings) -> tuple[Program, ...]:
+        """One server process, which starts a stub process for each model instance."""
+        http, grpc, metrics = self.ports(settings)
+        environment = project_root() / ".envs" / "triton"
+        site = environment / "lib" / "python3.11" / "site-packages"
+        wheel = site / "pytriton" / "tritonserver"
+        layout = setup_folder() / "triton"
+        command = (
+            str(wheel / "bin" / "tritonserver"),
+            f"--model-repository={repository(settings)}",
+            "--model-control-mode=explicit",
+            "--load-model=*",
+            "--exit-on-error=false",  # one broken model must not keep the others from serving
+            "--strict-readiness=false",
+            f"--backend-directory={layout / 'backends'}",
+            f"--cache-directory={wheel / 'caches'}",
+            f"--backend-config=python,shm-region-prefix-name={_shm_prefix(settings)}",
+            *(f"--{kind}-address={addresses.HOST}" for kind in ("http", "grpc", "metrics")),
+            *(f"--http-port={http}", f"--grpc-port={grpc}", f"--metrics-port={metrics}"),
+            "--exit-timeout-secs=8",
+        )
+        variables = {
+            # The stub finds its environment by PATH; PYTHONPATH is ignored.
+            "PATH": f"{environment / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+            "LD_LIBRARY_PATH": f"{site / 'nvidia_pytriton.libs'}:{layout / 'lib'}",
+            "OMP_NUM_THREADS": "1",
+        }
+        return (Program("triton", command, variables, stop_s=15),)
+
+    def prepare(self, settings: Settings) -> None:
+        """Put the probe's model into the repository; remove shared memory that a killed server left."""
+        if not (setup_folder() / "triton").exists():
+            raise NotReadyError("Triton is missing", remedy="run `make setup`")
+        write_text(repository(settings) / PROBE_MODEL / "config.pbtxt", _PROBE_CONFIG)
+        write_text(repository(settings) / PROBE_MODEL / "1" / "model.py", _PROBE_CODE)
+        remove_shared_memory(settings)
+
+    def probe(self, settings: Settings) -> None:
+        """Load again what lost its stub, then ask the probe's model and check its answer."""
+        import numpy as np
+        import tritonclient.grpc as grpc
+        from tritonclient.utils import InferenceServerException
+
+        client = grpc.InferenceServerClient(self.address(settings))
+        try:
+            if not client.is_server_live(client_timeout=2):
+                raise NotYet("it does not say that it is live")
+            heal(client, repository(settings))
+            x = np.arange(3, dtype=np.float32)
+            tensor = grpc.InferInput("x", [3], "FP32")
+            tensor.set_data_from_numpy(x)
+            y = client.infer(PROBE_MODEL, [tensor], client_timeout=5).as_numpy("y")
+            if y is None or not np.array_equal(y, 2 * x):
+                raise NotYet(f"the probe's model answered {y}")
+        except InferenceServerException as error:
+            raise NotYet(str(error)[:300]) from error
+        finally:
+            client.close()
+
+
+def repository(settings: Settings) -> Path:
+    """The model repository of the local Triton."""
+    return settings.triton.repository or settings.layout.triton_repository
+
+
+def heal(client: Any, folder: Path) -> list[str]:
+    """Unload and load again models of which a stub has died.
+
+    Triton never starts a killed stub again and goes on calling its model ready; requests to it fail until it is loaded
+    anew. A stub's command line names the model's file, so the living ones can be told.
+
+    Args:
+        client: A tritonclient gRPC client.
+        folder: The model repository.
+
+    Returns:
+        Names of the models that were loaded again.
+    """
+    alive = _stub_arguments()
+    healed = []
+    for model in client.get_model_repository_index(client_timeout=5).models:
+        if model.state != "READY":
+            continue
+        if str(folder / model.name / model.version / "model.py") in alive:
+            continue
+        if not (folder / model.name / model.version / "model.py").exists():
+            continue  # not the Python backend's
+        if model.name not in healed:
+            client.unload_model(model.name, client_timeout=30)
+            _wait_unloaded(client, model.name)
+            client.load_model(model.name, client_timeout=300)
+            healed.append(model.name)
+    return healed
+
+
+def _wait_unloaded(client: Any, name: str) -> None:
+    import time
+
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        states = {model.state for model in client.get_model_repository_index().models if model.name == name}
+        if not states & {"READY", "UNLOADING"}:
+            return
+        time.sleep(0.1)
+
+
+def _stub_arguments() -> set[str]:
+    found: set[str] = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if words[0].endswith(STUB):
+                    found.update(words[1:])
+    return found
+
+
+def _shm_prefix(settings: Settings) -> str:
+    return f"freshrank_{stack_id(settings.layout.root)}_"
+
+
+def remove_shared_memory(settings: Settings) -> None:
+    """Remove the shared memory of this stack's stubs; call it when none of them lives."""
+    for file in Path("/dev/shm").glob(f"{_shm_prefix(settings)}*"):  # noqa: S108 - where POSIX shared memory is
+        file.unlink(missing_ok=True)

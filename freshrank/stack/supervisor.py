@@ -1,0 +1,203 @@
+"""The supervisor: PyPI's `supervisor`, configured by one file, spoken to over a unix socket."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+from xmlrpc.client import Fault, ProtocolError, ServerProxy
+
+from features.atomic import write_text
+from features.errors import FreshrankError, NotReadyError, UsageError
+from freshrank.stack import processes
+from freshrank.stack.server import Program, project_root
+
+if TYPE_CHECKING:
+    from freshrank.settings import Settings
+
+_GONE = (OSError, ProtocolError, EOFError)
+_LONGEST_SOCKET = 100  # the kernel takes 107 bytes, and the file is made under a longer name first
+
+
+class Supervisor:
+    """The supervisor of one stack.
+
+    Args:
+        settings: All settings.
+        programs: Every program that it may have to run; none starts by itself.
+    """
+
+    def __init__(self, settings: Settings, programs: Iterable[Program]) -> None:
+        self.settings, self.programs = settings, tuple(programs)
+        self.run, self.logs = settings.layout.run, settings.layout.logs
+        self.socket = self.run / "supervisor.sock"
+        self.identity = processes.stack_id(settings.layout.root)
+
+    def _rpc(self) -> Any:
+        from supervisor.xmlrpc import SupervisorTransport
+
+        transport = SupervisorTransport(None, None, f"unix://{self.socket}")
+        return ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+    def is_alive(self) -> bool:
+        """Whether it answers."""
+        try:
+            return bool(self._rpc().getState()["statecode"] in (0, 1))
+        except (*_GONE, Fault):
+            return False
+
+    def start(self) -> None:
+        """Start it with today's settings; nothing of the stack may run."""
+        if len(str(self.socket)) > _LONGEST_SOCKET:
+            raise UsageError(
+                "the path is too long for a socket", field="stack.dir", value=str(self.settings.stack.dir),
+                remedy=f"use a folder whose path has at most {_LONGEST_SOCKET - 20} characters",
+            )  # fmt: skip
+        for folder in (self.run, self.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.socket.unlink(missing_ok=True)
+        path = self.run / "supervisord.conf"
+        write_text(path, self._config())
+        path.chmod(0o600)
+        ended = subprocess.run(
+            [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)],
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd=project_root(),
+        )
+        deadline = time.monotonic() + 15
+        while not ended.returncode and not self.is_alive():
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        else:
+            if not ended.returncode:
+                write_text(self.run / "settings.sha256", self.digest())
+                return
+        raise NotReadyError(
+            f"the supervisor does not start: {(ended.stderr or ended.stdout).strip()[-300:] or 'it says nothing'}",
+            remedy=f"see {self.logs / 'supervisor.log'}",
+        )
+
+    def digest(self) -> str:
+        """Hash of what its children were started with: another one means that they have to be started again."""
+        own = {name: value for name, value in os.environ.items() if name.startswith("FRESHRANK_")}
+        own.pop(processes.VARIABLE, None)
+        text = repr(sorted(own.items())) + repr(self.settings.model_dump(mode="json")) + self._config()
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def is_current(self) -> bool:
+        """Whether it was started with today's settings."""
+        try:
+            return (self.run / "settings.sha256").read_text() == self.digest()
+        except FileNotFoundError:
+            return False
+
+    def _environment(self) -> dict[str, str]:
+        from freshrank import settings as all_settings
+
+        variables = {
+            **os.environ,
+            processes.VARIABLE: self.identity,
+            "FRESHRANK_STACK__DIR": str(self.settings.stack.dir),
+            "FRESHRANK_STACK__PORT_BASE": str(self.settings.stack.port_base),
+            "FRESHRANK_AIRFLOW__SCHEDULE": self.settings.airflow.schedule,
+        }
+        file = all_settings.settings_file()
+        if file.exists():
+            variables["FRESHRANK_SETTINGS"] = str(file)
+        return variables
+
+    def _config(self) -> str:
+        lines = [
+            "[unix_http_server]",
+            f"file={_escaped(str(self.socket))}",
+            "chmod=0700",
+            "[supervisord]",
+            f"logfile={_escaped(str(self.logs / 'supervisor.log'))}",
+            "logfile_maxbytes=5MB",
+            "logfile_backups=1",
+            f"pidfile={_escaped(str(self.run / 'supervisord.pid'))}",
+            f"childlogdir={_escaped(str(self.logs))}",
+            *([f"user={getpass.getuser()}"] if os.geteuid() == 0 else []),
+            "[rpcinterface:supervisor]",
+            "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
+        ]
+        for program in self.programs:
+            pairs = ",".join(f'{name}="{_escaped(value)}"' for name, value in program.environment.items())
+            lines += [
+                f"[program:{program.name}]",
+                f"command={_escaped(' '.join(map(_word, program.command)))}",
+                *([f"environment={pairs}"] if pairs else []),
+                f"directory={_escaped(str(project_root()))}",
+                "autostart=false",
+                "autorestart=true",
+                "startsecs=2",
+                "startretries=5",
+                f"stopwaitsecs={program.stop_s}",
+                "stopasgroup=true",
+                "killasgroup=true",
+                "redirect_stderr=true",
+                f"stdout_logfile={_escaped(str(self.logs / program.name))}.log",
+                "stdout_logfile_maxbytes=20MB",
+                "stdout_logfile_backups=2",
+            ]
+        return "\n".join(lines) + "\n"
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        """What it says of each program: `statename`, `pid`, `start`, `spawnerr` and more; empty when it is not there."""
+        try:
+            return {one["name"]: one for one in self._rpc().getAllProcessInfo()}
+        except (*_GONE, Fault):
+            return {}
+
+    def start_program(self, name: str) -> None:
+        """Start a program that does not run; whether it stays up is for the probe to say."""
+        try:
+            self._rpc().startProcess(name, False)
+        except Fault as fault:
+            if "ALREADY_STARTED" not in fault.faultString:
+                raise NotReadyError(
+                    f"{name} cannot be started: {fault.faultString}", remedy=f"see `freshrank logs {name}`"
+                ) from fault
+        except _GONE as error:
+            raise NotReadyError(f"the supervisor has gone: {error}", remedy="run `freshrank up` again") from error
+
+    def stop_program(self, name: str) -> None:
+        """Stop a program and wait for it; nothing to do when it does not run."""
+        with contextlib.suppress(Fault, *_GONE):
+            self._rpc().stopProcess(name, True)
+
+    def shutdown(self) -> None:
+        """Ask it to stop its programs and itself; a sweep follows, whatever came of it."""
+        with contextlib.suppress(Fault, FreshrankError, *_GONE):
+            self._rpc().shutdown()
+            longest = max((program.stop_s for program in self.programs), default=0) + 10
+            deadline = time.monotonic() + longest
+            while time.monotonic() < deadline and self._answers():
+                time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        try:
+            self._rpc().getState()
+        except Fault:
+            return True  # it answers that it is shutting down
+        except _GONE:
+            return False
+        return True
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _word(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if any(c in text for c in ' "\\;*') else text
