@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -64,9 +65,8 @@ def describe(ctx: typer.Context, source: Annotated[str, typer.Argument(help="cit
 
     if source != "city":
         raise UsageError("this source has no report", field="source", value=source, remedy="describe city")
-    from freshrank.sources.city.cli import app as city
-
-    city(args=["describe", *ctx.args], prog_name="freshrank source", standalone_mode=False)
+    city: Any = importlib.import_module("freshrank.sources.city.cli")
+    city.app(args=["describe", *ctx.args], prog_name="freshrank source", standalone_mode=False)
 
 
 def _moment(text: str) -> int:

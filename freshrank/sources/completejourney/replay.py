@@ -42,6 +42,7 @@ MAX_CANDIDATES = 1000
 _NOTHING = np.empty(0, dtype=np.int64)
 _SIZE = re.compile(r"^\s*([0-9]*\.?[0-9]+)\s*(OZ|LB|GM|KG|ML|LTR|GAL)\b")
 _GRAMS = {"OZ": 28.35, "LB": 453.6, "GM": 1.0, "KG": 1000.0, "ML": 1.0, "LTR": 1000.0, "GAL": 3785.0}
+_HEAVIEST_G = 50_000.0
 
 
 @dataclass(frozen=True)
@@ -199,5 +200,7 @@ def _item(
 
 
 def _grams(size: str | None) -> float | None:
+    """The package's weight; None where none is told, or none that a shop could sell ("51129513 OZ" is among them)."""
     found = _SIZE.match(size or "")
-    return round(float(found[1]) * _GRAMS[found[2]], 1) if found else None
+    grams = round(float(found[1]) * _GRAMS[found[2]], 1) if found else None
+    return grams if grams is not None and grams <= _HEAVIEST_G else None
