@@ -40,6 +40,7 @@ class Optimizer:
         beta2: Second decay of Adam.
         eps: Term in the denominator.
         weight_decay: Decay of the dense part's weights.
+        initial_accumulator: Where Adagrad's sums of squares start, of the dense part and of the tables.
         table_lr: Learning rate of the Adagrad of the embedding tables where they are sharded.
         table_exact: Adagrad with one accumulator a weight instead of one a row.
     """
@@ -50,6 +51,7 @@ class Optimizer:
     beta2: float = 0.999
     eps: float = 1e-8
     weight_decay: float = 0.0
+    initial_accumulator: float = 0.0
     table_lr: float = 0.05
     table_exact: bool = False
 

@@ -1,0 +1,302 @@
+"""MARN: click-through rate from item representations that keep apart what modalities share and what each adds.
+
+Li et al. 2020, "Adversarial Multimodal Representation Learning for Click-Through Rate Prediction". Shape suffixes: B
+requests, S candidates, I distinct items, N items of candidates and histories, L behaviours, M modalities, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainer.models.batch import Batch
+from trainer.models.layers.gru import MaskedGRU
+from trainer.models.layers.mlp import MLP
+from trainer.models.layers.multimodal import MultimodalFusion, Representation
+from trainer.models.layers.property_gru import PropertyGRU, StateAttention
+from trainer.models.layers.reversal import reversal_strength
+from trainer.models.layers.text_cnn import TextCNN
+from trainer.models.ranker import Ranker
+from trainer.models.recipe import Optimizer, RecipeError
+from trainer.models.schema import Schema, Space
+
+Fusion = Literal["ids", "image", "conc", "maf", "maf_adv", "maf_ddma"]
+
+
+@dataclass(frozen=True)
+class MARNRecipe:
+    """Configuration of MARN; `fusion` and `behaviours` name the rows of its Table 3.
+
+    Args:
+        task: Task to learn; empty for the first that the data have.
+        fusion: Item representation: the projected IDs or image alone, the element-wise sum of all modalities (CONC),
+            attention fusion, with one discriminator (ADV), or with two (DDMA).
+        behaviours: The plain GRU of BaseModel, which takes the property as a further input and gives its last state, or
+            APGRU.
+        sequence: The history to read.
+        history_items: Newest items of it to read.
+        width: Width of representations and states (d).
+        id_widths: Width of the embeddings of known ID fields.
+        id_width: Width of other ID fields.
+        statistic_width: Width of each discretised statistic.
+        property_width: Width of each property of a behaviour.
+        title_filters: TextCNN's filters of each window.
+        title_windows: TextCNN's windows, in words.
+        attention_hidden: Hidden widths of the candidate's attention.
+        hidden: Hidden widths of the prediction layer: (512, 256) as for Taobao, (128, 64) as for Amazon.
+        context: Whether the prediction layer also reads user, context and cross fields, as every baseline does here.
+        context_width: Width of those.
+        lambda0: Value that the reversal's λ tends to.
+        tradeoff: λ acts in the gradient reversal, or multiplies the losses of D_s and D1 (the reversal's is 1 then).
+        init_std: Standard deviation of initial embeddings.
+        optimizer: The paper's AdaGrad, exact for the tables too.
+    """
+
+    task: str = ""
+    fusion: Fusion = "maf_ddma"
+    behaviours: Literal["gru", "apgru"] = "apgru"
+    sequence: str = "behaviours"
+    history_items: int = 50
+    width: int = 64
+    id_widths: dict[str, int] = field(
+        default_factory=lambda: {"item_id": 32, "shop_id": 24, "brand_id": 24, "category_id": 16}
+    )
+    id_width: int = 16
+    statistic_width: int = 8
+    property_width: int = 8
+    title_filters: int = 64
+    title_windows: tuple[int, ...] = (2, 3, 4)
+    attention_hidden: tuple[int, ...] = (64,)
+    hidden: tuple[int, ...] = (512, 256)
+    context: bool = True
+    context_width: int = 8
+    lambda0: float = 0.05
+    tradeoff: Literal["reversal", "losses"] = "reversal"
+    init_std: float = 0.01
+    optimizer: Optimizer = field(
+        default_factory=lambda: Optimizer(
+            name="adagrad", lr=0.1, eps=1e-8, initial_accumulator=0.1, table_lr=0.1, table_exact=True
+        )
+    )
+
+
+class MARN(Ranker):
+    """Fuses IDs, image, title and statistics into item representations, and reads a user's behaviours with them.
+
+    A candidate field is a statistic where it was a number (`buckets`), an ID else. A modality is used where the data
+    have it; an item that lacks its image or title is represented by the others.
+
+    Args:
+        schema: What the data have.
+        recipe: Configuration.
+    """
+
+    Recipe = MARNRecipe
+    recipe: MARNRecipe
+
+    def __init__(self, schema: Schema, recipe: MARNRecipe) -> None:
+        super().__init__(schema, recipe)
+        r = recipe
+        self.task = r.task or schema.tasks[0]
+        if self.task not in schema.tasks:
+            raise RecipeError("the data lack it", field="task", value=self.task, remedy=f"use one of: {schema.tasks}")
+        self.sequence = schema.sequence(r.sequence) if r.history_items > 0 else None
+        item_fields = [f for f in schema.group("item") if f.kind == "id"]
+        self.ids = [f.name for f in item_fields if not f.buckets]
+        self.statistics = [f.name for f in item_fields if f.buckets]
+        self.properties = (
+            [f.name for f in self.sequence.features if _own(f.name) not in _names(schema)] if self.sequence else []
+        )
+        self.space_of = {name: space.name for space in self.spaces(schema, r) for name in space.features}
+        inputs = {"ids": sum(_id_width(r, name) for name in self.ids)} if self.ids else {}
+        if schema.content is not None:
+            self.title = TextCNN(schema.content.text_width, r.title_filters, r.title_windows)
+            inputs |= {"image": schema.content.image_width, "title": self.title.width}
+        if self.statistics:
+            inputs["statistic"] = r.statistic_width * len(self.statistics)
+        if r.fusion in ("ids", "image"):
+            if r.fusion not in inputs:
+                raise RecipeError("the data lack it", field="fusion", value=r.fusion, remedy=f"use one of: {[*inputs]}")
+            inputs = {r.fusion: inputs[r.fusion]}
+        if not inputs:
+            raise RecipeError("the data have no items", field="model", value="marn", remedy="use a model of fields")
+        self.modalities = tuple(inputs)
+        self.projections = nn.ModuleDict({name: nn.Linear(width, r.width) for name, width in inputs.items()})
+        self.fusion: MultimodalFusion | None = None
+        if r.fusion.startswith("maf"):
+            adversary = {"maf": "none", "maf_adv": "single", "maf_ddma": "double"}[r.fusion]
+            self.fusion = MultimodalFusion(len(inputs), r.width, adversary)  # type: ignore[arg-type]
+        known = 0
+        if self.sequence:
+            known = r.property_width * len(self.properties)
+            if r.behaviours == "apgru":
+                self.apgru = PropertyGRU(r.width, known, r.width)
+                self.attention = StateAttention(r.width, r.width, r.attention_hidden)
+            else:
+                self.gru = MaskedGRU(r.width + known, r.width)
+        self.context = [f.name for f in schema.group("user", "context", "cross")] if r.context else []
+        users = r.width if self.sequence else 0
+        self.predict = MLP(users + r.width + r.context_width * len(self.context), r.hidden, output=1)
+
+    @classmethod
+    def spaces(cls, schema: Schema, recipe: MARNRecipe) -> tuple[Space, ...]:
+        """One space for each width: IDs, statistics, properties of behaviours, and the other fields."""
+        fields: dict[str, tuple[int, list[str]]] = {}
+
+        def want(space: str, width: int, name: str) -> None:
+            fields.setdefault(space, (width, []))[1].append(name)
+
+        own = _names(schema)
+        for f in schema.group("item"):
+            if f.kind == "id":
+                width = recipe.statistic_width if f.buckets else _id_width(recipe, f.name)
+                want("statistic" if f.buckets else f"id{width}", width, f.name)
+        history = schema.sequence(recipe.sequence) if recipe.history_items > 0 else None
+        buckets = {f.name: f.buckets for f in schema.features}
+        for f in history.features if history else ():
+            name = _own(f.name)
+            if name not in own:
+                want("property", recipe.property_width, f.name)
+            elif buckets[name]:
+                want("statistic", recipe.statistic_width, f.name)
+            else:
+                want(f"id{_id_width(recipe, name)}", _id_width(recipe, name), f.name)
+        for f in schema.group("user", "context", "cross") if recipe.context else ():
+            want("context", recipe.context_width, f.name)
+        return tuple(Space(name, width, tuple(names), recipe.init_std) for name, (width, names) in fields.items())
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Score candidates."""
+        return {self.task: self._score(batch)[0]}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """L_CTR and the losses of D_s, D0 and D1 (Eq. 10) over the items of candidates and histories."""
+        logits_S, items = self._score(batch)
+        losses = {self.task: functional.binary_cross_entropy_with_logits(logits_S, batch.labels_S[self.task])}
+        scale = self._lambda(batch) if self.recipe.tradeoff == "losses" else 1.0
+        for name, loss in items.losses.items() if items else ():
+            losses[name] = loss if name == "first" else scale * loss
+        return losses
+
+    def item_representations(self, batch: Batch) -> Representation | Tensor:
+        """Candidates alone, to be stored at deployment: `Representation` with attention fusion, else vectors [S, D].
+
+        They depend on the item's own fields, image, title and statistics, and on nothing of the request.
+        """
+        e_NMD, mask_NM = self._modalities(batch, None)
+        if self.fusion is None:
+            return _sum(e_NMD, mask_NM)
+        found: Representation = self.fusion(e_NMD, mask_NM)
+        return found
+
+    def attention_by_modality(self, batch: Batch) -> Tensor:
+        """L2 norm of the vector attention of each candidate, [S, M] in the order of `modalities` (Figure 4).
+
+        Raises:
+            RecipeError: If the recipe has no attention fusion.
+        """
+        found = self.item_representations(batch)
+        if isinstance(found, Tensor):
+            raise RecipeError("has no attention", field="fusion", value=self.recipe.fusion, remedy="use maf_ddma")
+        return found.attention_NMD.norm(dim=2)
+
+    def _lambda(self, batch: Batch) -> float:
+        return reversal_strength(batch.progress, self.recipe.lambda0)
+
+    def _score(self, batch: Batch) -> tuple[Tensor, Representation | None]:
+        e_NMD, mask_NM = self._modalities(batch, None)
+        candidates = len(e_NMD)
+        mask_BL = None
+        if self.sequence:
+            mask_BL = batch.masks_BL[self.sequence.name][:, -self.recipe.history_items :]
+            past = self._modalities(batch, mask_BL)
+            e_NMD, mask_NM = torch.cat([e_NMD, past[0]]), torch.cat([mask_NM, past[1]])
+        found = None
+        if self.fusion:
+            strength = self._lambda(batch) if self.recipe.tradeoff == "reversal" else 1.0
+            found = self.fusion(e_NMD, mask_NM, strength)
+            item_ND = found.item_ND
+        else:
+            item_ND = _sum(e_NMD, mask_NM)
+        parts = [item_ND[:candidates]]
+        if mask_BL is not None:
+            parts.append(self._user(batch, item_ND[:candidates], item_ND[candidates:], mask_BL))
+        parts += [batch.of("context", name) for name in self.context]
+        logits_S1: Tensor = self.predict(torch.cat(parts, dim=1))
+        return logits_S1[:, 0], found
+
+    def _user(self, batch: Batch, candidate_SD: Tensor, past_ND: Tensor, mask_BL: Tensor) -> Tensor:
+        """The user as each candidate sees them, [S, D]."""
+        items_BLD = past_ND.new_zeros(*mask_BL.shape, past_ND.shape[1])
+        items_BLD[mask_BL] = past_ND
+        n = mask_BL.shape[1]
+        known = [batch.embedded["property"][name][:, -n:] for name in self.properties]
+        property_BLP = torch.cat(known, dim=2) if known else items_BLD[..., :0]
+        if self.recipe.behaviours == "apgru":
+            states_BLD = self.apgru(items_BLD, property_BLP, mask_BL)
+            seen_SD: Tensor = self.attention(states_BLD, mask_BL, candidate_SD, batch.request_S)
+            return seen_SD
+        _, last_BD = self.gru(torch.cat([items_BLD, property_BLP], dim=2), mask_BL)
+        return batch.to_candidates(last_BD)
+
+    def _modalities(self, batch: Batch, mask_BL: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Projected modalities [N, M, D] and their mask [N, M] of the candidates, or of the unmasked behaviours."""
+        content = batch.content
+        item_N = None
+        if content is not None and self.schema.content is not None:
+            item_N = content.candidate_S
+            if mask_BL is not None and self.sequence:
+                item_N = content.history_BL[self.sequence.name][:, -mask_BL.shape[1] :][mask_BL]
+        n = len(batch.request_S) if mask_BL is None else int(mask_BL.sum())
+        found, masks = [], []
+        for name in self.modalities:
+            if name in ("image", "title"):
+                assert content is not None and item_N is not None
+                # once an item, however often it is shown
+                if name == "image":
+                    vector_ID = functional.layer_norm(content.image_global_ID, content.image_global_ID.shape[-1:])
+                    mask_I = content.image_mask_I
+                else:
+                    vector_ID, mask_I = self.title(content.text_ITD, content.text_mask_IT), content.text_mask_IT.any(1)
+                found.append(self.projections[name](vector_ID)[item_N])
+                masks.append(mask_I[item_N])
+            else:
+                names = self.ids if name == "ids" else self.statistics
+                vector = torch.cat([self._field(batch, field_name, mask_BL, n) for field_name in names], dim=1)
+                found.append(self.projections[name](vector))
+                masks.append(torch.ones(n, dtype=torch.bool, device=vector.device))
+        return torch.stack(found, dim=1), torch.stack(masks, dim=1)
+
+    def _field(self, batch: Batch, name: str, mask_BL: Tensor | None, n: int) -> Tensor:
+        """A field of the candidates or of the unmasked behaviours, [N, width]; zero where the history lacks it."""
+        vectors = batch.embedded[self.space_of[name]]
+        if mask_BL is None:
+            return vectors[name]
+        assert self.sequence is not None
+        past = f"{self.sequence.name}.{name}"
+        return (
+            vectors[past][:, -mask_BL.shape[1] :][mask_BL]
+            if past in vectors
+            else vectors[name].new_zeros(n, vectors[name].shape[1])
+        )
+
+
+def _sum(e_NMD: Tensor, mask_NM: Tensor) -> Tensor:
+    return (e_NMD * mask_NM[..., None]).sum(dim=1)
+
+
+def _own(name: str) -> str:
+    """`behaviours.item_id` → `item_id`."""
+    return name.split(".", 1)[1]
+
+
+def _names(schema: Schema) -> set[str]:
+    return {f.name for f in schema.group("item")}
+
+
+def _id_width(recipe: MARNRecipe, name: str) -> int:
+    return recipe.id_widths.get(name, recipe.id_width)
