@@ -21,7 +21,7 @@ _OPENINGS = (
     "Tasty {variety} {noun}.",
     "{noun} ({variety}), ready to enjoy.",
 )
-_ORIGINS = ("From {origin}.", "Origin: {origin}.", "Produce of {origin}.", "Grown and made in {origin}.")
+_ORIGINS = ("From {origin}.", "Origin: {origin}.", "Produce of {origin}.", "Comes from {origin}.")
 _WEIGHTS = ("Net weight {weight}.", "Pack of {weight}.", "Contents: {weight}.")
 _CLOSINGS = ("Store in a cool place.", "Delivered to your door.", "Ask us for more.", "Thank you for buying local.", "")
 _VAGUE = (
