@@ -5,13 +5,47 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trainer.models.afm import AFM
+from trainer.models.bst import BST
 from trainer.models.camenn import CameNN
+from trainer.models.deepfm import DeepFM
+from trainer.models.dien import DIEN
+from trainer.models.din import DIN
+from trainer.models.dmf import DMF
+from trainer.models.dupn import DUPN
+from trainer.models.ffm import FFM
+from trainer.models.fm import FM
+from trainer.models.lr import LR
+from trainer.models.marn import MARN
+from trainer.models.mmoe import MMoE
+from trainer.models.mmss import MMSS
+from trainer.models.naml import NAML
 from trainer.models.ranker import Ranker
 from trainer.models.recipe import RecipeError, parse
 from trainer.models.schema import Schema
+from trainer.models.wide_deep import WideDeep
+from trainer.models.xdeepfm import XDeepFM
+from trainer.models.youtubenet import YoutubeNet
 
 REGISTRY: dict[str, type[Ranker]] = {
     "camenn": CameNN,
+    "marn": MARN,
+    "afm": AFM,
+    "bst": BST,
+    "deepfm": DeepFM,
+    "dien": DIEN,
+    "din": DIN,
+    "dmf": DMF,
+    "dupn": DUPN,
+    "ffm": FFM,
+    "fm": FM,
+    "lr": LR,
+    "mmoe": MMoE,
+    "mmss": MMSS,
+    "naml": NAML,
+    "wide_deep": WideDeep,
+    "xdeepfm": XDeepFM,
+    "youtubenet": YoutubeNet,
 }
 
 

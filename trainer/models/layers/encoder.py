@@ -6,6 +6,7 @@ K width of a head.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,7 @@ class EncoderBlock(nn.Module):
         heads: Attention heads (H), a divisor of the width.
         feed_forward: Width of the hidden layer.
         dropout: Share dropped.
+        activate: Activation of the hidden layer.
 
     Example:
         >>> block = EncoderBlock(width=8, heads=2, feed_forward=16, dropout=0.0)
@@ -50,11 +52,18 @@ class EncoderBlock(nn.Module):
         torch.Size([3, 5, 8])
     """
 
-    def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        feed_forward: int,
+        dropout: float,
+        activate: Callable[[Tensor], Tensor] = functional.relu,
+    ) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} is no multiple of heads {heads}")
-        self.heads = heads
+        self.heads, self.activate = heads, activate
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.wide = nn.Linear(width, feed_forward)
@@ -104,7 +113,7 @@ class EncoderBlock(nn.Module):
         mixed_NHQK = functional.scaled_dot_product_attention(query_NHQK, keys, values, allowed[:, None, None, :])
         mixed_NQD = mixed_NHQK.transpose(1, 2).flatten(2)
         x_NQD = self.norm_attention(x_NQD + self.dropout(self.out(mixed_NQD)))
-        hidden = self.narrow(self.dropout(functional.relu(self.wide(x_NQD))))
+        hidden = self.narrow(self.dropout(self.activate(self.wide(x_NQD))))
         encoded_NQD: Tensor = self.norm_feed_forward(x_NQD + self.dropout(hidden))
         return encoded_NQD
 
