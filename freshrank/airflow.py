@@ -193,7 +193,8 @@ class AirflowClient:
             RunFailed: If it failed, or a task that was expected did not run.
             NotReadyError: If it has not ended in time.
         """
-        deadline, seen = time.monotonic() + timeout_s, {}
+        deadline = time.monotonic() + timeout_s
+        seen: dict[str, tuple[Any, ...]] = {}
         while True:
             state = self.run_state(run_id, dag=dag)
             instances = self.tasks(run_id, dag=dag)

@@ -20,13 +20,10 @@ def command(
     from freshrank import settings as all_settings
 
     folder = all_settings.load().layout.logs
-    files = [
-        file
-        for file in sorted(folder.glob("*.log"))
-        if not server or file.stem.split("-")[0] == server or file.stem == server
-    ]
+    every = sorted(folder.glob("*.log"))
+    files = [file for file in every if server in ("", file.stem, file.stem.split("-")[0])]
     if not files:
-        names = ", ".join(sorted(file.stem for file in folder.glob("*.log"))) or "none yet"
+        names = ", ".join(file.stem for file in every) or "none yet"
         raise UsageError("no such log", field="server", value=server, remedy=f"logs there are: {names}")
     command = ["tail", "-n", str(lines), *(["-F"] if follow else []), *map(str, files)]
     try:

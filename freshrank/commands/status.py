@@ -20,9 +20,8 @@ def command(as_json: Annotated[bool, typer.Option("--json", help="One line of JS
         print(json.dumps({"servers": [asdict(row) for row in rows], "pss_mb": total}))
         return
     for row in rows:
-        print(
-            f"{row.name:<11} {row.state:<9} {row.pss_mb:>8.1f} MiB {_age(row.age_s):>9}  {row.address}  {row.reason}".rstrip()
-        )
+        memory = f"{row.pss_mb:>8.1f} MiB {_age(row.age_s):>9}"
+        print(f"{row.name:<11} {row.state:<9} {memory}  {row.address}  {row.reason}".rstrip())
     print(f"{'together':<11} {'':<9} {total:>8.1f} MiB")
 
 

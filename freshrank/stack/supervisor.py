@@ -153,7 +153,7 @@ class Supervisor:
         return "\n".join(lines) + "\n"
 
     def states(self) -> dict[str, dict[str, Any]]:
-        """What it says of each program: `statename`, `pid`, `start`, `spawnerr` and more; empty when it is not there."""
+        """What it says of each program, `statename`, `pid` and more; empty when it is not there."""
         try:
             return {one["name"]: one for one in self._rpc().getAllProcessInfo()}
         except (*_GONE, Fault):

@@ -162,10 +162,11 @@ def produce_and_consume(bootstrap: str) -> None:
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     mark = uuid.uuid4().bytes
     try:
-        with contextlib.closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
-            with contextlib.suppress(TopicAlreadyExistsError):
-                config = {"retention.ms": "3600000", "segment.ms": "3600000"}
-                admin.create_topics([NewTopic(PROBE_TOPIC, 1, 1, topic_configs=config)])
+        config = {"retention.ms": "3600000", "segment.ms": "3600000"}
+        topic = NewTopic(PROBE_TOPIC, 1, 1, topic_configs=config)
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+        with contextlib.closing(admin), contextlib.suppress(TopicAlreadyExistsError):
+            admin.create_topics([topic])
         with contextlib.closing(KafkaProducer(bootstrap_servers=bootstrap)) as producer:
             sent = producer.send(PROBE_TOPIC, mark, partition=0).get(timeout=10)
         consumer = KafkaConsumer(bootstrap_servers=bootstrap, consumer_timeout_ms=10_000)
