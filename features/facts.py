@@ -43,7 +43,7 @@ def connection(layout: Layout) -> Iterator[DuckDBPyConnection]:
 
 
 def need_complete(layout: Layout, cut_us: int) -> None:
-    """Make sure that the log holds every fact known before the cut: what is missing could not be told from what was not.
+    """Make sure that the log holds every fact known before the cut: one that is missing looks like one that never was.
 
     Raises:
         NotReadyError: If no `ingest --until` has reached the cut.
@@ -164,7 +164,7 @@ def tally(
     files = DeltaTable(str(path)).file_uris()
     if not files:
         return {}
-    names = ", ".join("'" + file.removeprefix("file://").replace("'", "''") + "'" for file in files)
+    names = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
     found: dict[int, list[list[str]]] = {}
     for key, *row in con.execute(
         f"SELECT {bucket}, _source, _partition, count(*), max(_offset), sum(_offset) FROM read_parquet([{names}]) "

@@ -118,7 +118,7 @@ def define(settings: FeatureSettings) -> Definitions:
         Feature("i_price", "number", "its price, minor units"),
         Feature("i_weight", "number", "grams"),
         *(Feature(f"i_{name}", "number", f"its attribute {name}") for name in settings.item_numbers),
-        Feature("i_available", "number", "1 where it can be bought"),
+        Feature("i_available", "number", "1 where it can be bought, 0 where not or gone"),
         Feature("i_age_hours", "number", "hours since the first known listing"),
         Feature("i_discount", "number", "1 - price / highest price listed within 30 days"),
         Feature("i_exposures_7d", "number", "times shown in 7 days"),
@@ -180,8 +180,11 @@ def feast_objects(layout: Layout, definitions: Definitions) -> list[Any]:
             name=definitions.view(name),
             entities=[entity],
             schema=[
-                Field(name=feature.name, dtype=types[feature.type], description=feature.meaning)
-                for feature in definitions.features(name)
+                Field(name=f"{name}_id", dtype=String),  # told, so that Feast need not open the source to find out
+                *(
+                    Field(name=feature.name, dtype=types[feature.type], description=feature.meaning)
+                    for feature in definitions.features(name)
+                ),
             ],
             source=FileSource(
                 name=f"{definitions.view(name)}_snapshots",

@@ -59,18 +59,23 @@ def snapshots(
     for cut, mark in fingerprints(con, layout, cuts).items():
         name = day_of(cut - DAY).isoformat()
         files = {entity: source_folder(layout, definitions, entity) / f"{name}.parquet" for entity in (USER, ITEM)}
-        mark_file = layout.feast / definitions.service / "marks" / name
-        same = mark_file.exists() and mark_file.read_text() == mark and all(file.exists() for file in files.values())
+        noted = mark_file(layout, definitions, cut)
+        same = noted.exists() and noted.read_text() == mark and all(file.exists() for file in files.values())
         if not same:
-            mark_file.unlink(missing_ok=True)  # put back when both files are there: a kill leaves work to do, no lie
+            noted.unlink(missing_ok=True)  # put back when both files are there: a kill leaves work to do, no lie
             facts.load_impressions(con, layout, known_before_us=cut, from_us=cut - 7 * DAY, to_us=cut)
             facts.load_actions(con, layout, known_before_us=cut, from_us=cut - LOOKBACK_US, to_us=cut)
             facts.load_items(con, layout, known_before_us=cut)
             facts.load_users(con, layout, known_before_us=cut)
             _write(con, _users(con, settings, cut), definitions, USER, cut, files[USER])
             _write(con, _items(settings, cut), definitions, ITEM, cut, files[ITEM])
-            atomic.write_text(mark_file, mark)
+            atomic.write_text(noted, mark)
         yield Snapshot(cut, files[USER], files[ITEM], written=not same)
+
+
+def mark_file(layout: Layout, definitions: Definitions, cut_us: int) -> Path:
+    """The note of which facts a cut's snapshot was made from."""
+    return layout.feast / definitions.service / "marks" / day_of(cut_us - DAY).isoformat()
 
 
 def fingerprints(con: DuckDBPyConnection, layout: Layout, cuts: Sequence[int]) -> dict[int, str]:
@@ -143,7 +148,7 @@ def _users(con: DuckDBPyConnection, settings: FeatureSettings, cut_us: int) -> s
 
 
 def _items(settings: FeatureSettings, cut_us: int) -> str:
-    """SQL of the item view: every item ever listed; one that is gone keeps its name and nothing else."""
+    """SQL of the item view: every item ever listed; one that is gone cannot be bought, and keeps nothing else."""
     text = "".join(f"json_extract_string(attributes, '$.\"{name}\"') AS i_{name}, " for name in settings.item)
     numbers = "".join(
         f"try_cast(json_extract_string(attributes, '$.\"{name}\"') AS DOUBLE) AS i_{name}, "
@@ -191,7 +196,7 @@ def _items(settings: FeatureSettings, cut_us: int) -> str:
             FROM listing l JOIN past p USING (item_id) JOIN counted c USING (item_id) CROSS JOIN mean m
             WHERE NOT l.gone
             UNION ALL BY NAME
-            SELECT item_id FROM listing WHERE gone)"""
+            SELECT item_id, 0::DOUBLE AS i_available FROM listing WHERE gone)"""
 
 
 def _write(con: DuckDBPyConnection, query: str, definitions: Definitions, entity: str, cut_us: int, file: Path) -> None:

@@ -1,0 +1,60 @@
+"""`freshrank features`: Feast's definitions, and snapshots of values offline and online."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Features by Feast: definitions and snapshots.", no_args_is_help=True)
+_Json = Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")]
+
+
+@app.command()
+def apply(as_json: _Json = False) -> None:
+    """Register the feature definitions and publish the registry; a service's name holds their hash."""
+    from features.store.registry import OnlineStore
+    from features.store.registry import apply as apply_definitions
+    from freshrank.settings import load
+    from freshrank.stack.addresses import resolve
+
+    settings = resolve(load())
+    began = time.monotonic()
+    service = apply_definitions(settings.layout, settings.features, OnlineStore(redis=settings.redis))
+    seconds = time.monotonic() - began
+    if as_json:
+        print(json.dumps({"service": service, "seconds": round(seconds, 3)}))
+    else:
+        print(f"feature service {service} published in {seconds:.1f} s")
+
+
+@app.command()
+def materialize(
+    date: Annotated[str, typer.Option(help="The run's day D, YYYY-MM-DD: values as of its cut, D+1 02:00 UTC.")],
+    as_json: _Json = False,
+) -> None:
+    """Make the snapshots that the day's window needs and put the newest into the online store."""
+    from features.store.materialize import materialize as materialize_day
+    from features.store.registry import OnlineStore
+    from features.times import parse_date
+    from freshrank.settings import load
+    from freshrank.stack.addresses import resolve
+
+    settings = resolve(load())
+    day = parse_date(date)
+    began = time.monotonic()
+    done = materialize_day(
+        settings.layout, settings.features, OnlineStore(redis=settings.redis), day,
+        days=settings.window.days, progress=lambda line: print(line, file=sys.stderr),
+    )  # fmt: skip
+    seconds = time.monotonic() - began
+    if as_json:
+        print(json.dumps(done.summary() | {"seconds": round(seconds, 3)}))
+        return
+    print(
+        f"{done.users:,} users and {done.items:,} items online for {done.service}, {done.written} of {done.snapshots} "
+        f"snapshots new, in {seconds:.1f} s"
+    )
