@@ -41,7 +41,8 @@ def kept(
     drawn = np.fromiter(
         (uniform(r, i) < share for r, i in zip(requests.tolist(), items.tolist(), strict=True)), bool, len(items)
     )
-    return positive | drawn
+    found: npt.NDArray[np.bool_] = np.logical_or(positive, drawn)
+    return found
 
 
 def share_of_negatives(positives: int, negatives: int, settings: TrainSettings) -> float:

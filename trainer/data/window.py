@@ -180,4 +180,5 @@ def select(found: Raw, rows: I64, kept: npt.NDArray[np.bool_] | None = None) -> 
 def _ranges(starts: I64, lengths: I64) -> I64:
     """start, start + 1, … for each start, lengths long, one after the other."""
     ends = np.cumsum(lengths)
-    return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
+    found: I64 = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
+    return found

@@ -1,0 +1,1 @@
+"""What tests of training, bundles and scoring share."""

@@ -1,0 +1,118 @@
+"""Checkpoints by torch.distributed.checkpoint: whole or not there, loadable by any number of workers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from features import atomic
+
+
+@dataclass
+class State:
+    """Where a training stands.
+
+    Args:
+        step: Batches done.
+        position: `epoch`, `chunk`, `batch` of the next batch.
+        best_step: Step of the best look at the held-out tenth, -1 before the first.
+        best_loss: Its loss.
+        bad: Looks since without gain.
+        looks: Every look: step, loss, auc.
+    """
+
+    step: int
+    position: tuple[int, int, int]
+    best_step: int = -1
+    best_loss: float = float("inf")
+    bad: int = 0
+    looks: list[dict[str, float | None]] | None = None
+
+
+class Checkpoints:
+    """The checkpoints of one training.
+
+    Args:
+        folder: Folder of the training.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, step: int) -> Path:
+        """Folder of the checkpoint after some batches."""
+        return self.folder / f"step-{step:08d}"
+
+    def latest(self) -> State | None:
+        """Where the newest whole checkpoint stands."""
+        found = sorted(p for p in self.folder.glob("step-*") if (p / "state.json").exists())
+        return State(**json.loads((found[-1] / "state.json").read_text())) if found else None
+
+    def save(self, tensors: dict[str, Any], state: State) -> None:
+        """Write a checkpoint; all workers call it. Older ones but the best go."""
+        target, work = self.path(state.step), self.folder / f".step-{state.step:08d}"
+        if _rank() == 0:
+            shutil.rmtree(work, ignore_errors=True)
+        _barrier()
+        with _quiet():
+            save(tensors, checkpoint_id=work)
+        _barrier()
+        if _rank() == 0:
+            if target.exists():  # the same batch, looked at since: its tensors are the same
+                shutil.rmtree(work)
+                atomic.write_text(target / "state.json", json.dumps(vars(state)))
+            else:
+                atomic.write_text(work / "state.json", json.dumps(vars(state)))
+                work.rename(target)
+            keep = {target, self.path(state.best_step)}
+            for old in self.folder.glob("step-*"):
+                if old not in keep:
+                    shutil.rmtree(old, ignore_errors=True)
+        _barrier()
+
+    def load(self, tensors: dict[str, Any], step: int) -> None:
+        """Load a checkpoint in place; all workers call it."""
+        with _quiet():
+            load(tensors, checkpoint_id=self.path(step))
+
+
+def read_full(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a checkpoint, whole, in this process alone.
+
+    Args:
+        path: A checkpoint's folder.
+    """
+    metadata = FileSystemReader(path).read_metadata().state_dict_metadata
+    found: dict[str, Any] = {
+        key: torch.empty(value.size, dtype=value.properties.dtype)
+        for key, value in metadata.items()
+        if isinstance(value, TensorStorageMetadata)
+    }
+    with _quiet():
+        load(found, checkpoint_id=path, no_dist=True)
+    return found
+
+
+def _quiet() -> warnings.catch_warnings[None]:
+    return warnings.catch_warnings(action="ignore")
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def _barrier() -> None:
+    if dist.is_initialized():
+        dist.barrier()

@@ -1,0 +1,234 @@
+"""A training: what it reads, where it starts from, and the inputs it derives once before the workers start."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from features import atomic
+from features.content.store import TokenStore
+from features.errors import UsageError
+from trainer.data.derive import Scan, derive, item_table
+from trainer.data.stream import Slice
+from trainer.data.thinning import share_of_negatives
+from trainer.data.window import Window
+from trainer.models.recipe import RecipeError, plain
+from trainer.models.registry import model_class, parse_recipe
+from trainer.models.schema import Content
+from trainer.scoring.encoding import Encoding, Items
+from trainer.scoring.scorer import load_items, save_items
+from trainer.settings import TrainSettings
+
+FORMAT = 1  # counted up when the same job would end in other weights
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train.
+
+    Args:
+        window: Folder of the window.
+        tokens: Folder of the content tokens, or None.
+        checkpoints: Folder of all checkpoints.
+        model: Registered name.
+        recipe: All fields of its recipe.
+        settings: Settings of training, as plain values.
+        incumbent: Folder of the bundle to start from, or None.
+        log: Folder for TensorBoard, or None.
+    """
+
+    window: str
+    tokens: str | None
+    checkpoints: str
+    model: str
+    recipe: dict[str, Any]
+    settings: dict[str, Any]
+    incumbent: str | None = None
+    log: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Identity: the same inputs give the same training."""
+        said = asdict(self) | {"window": Path(self.window).name, "format": FORMAT, "log": None, "checkpoints": None}
+        said["tokens"] = Path(self.tokens).name if self.tokens else None
+        said["incumbent"] = Path(self.incumbent).name if self.incumbent else None
+        said["settings"] = {k: v for k, v in self.settings.items() if k not in ("recipe", "model", "threads")}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def folder(self) -> Path:
+        """Where the training keeps its inputs and checkpoints."""
+        return Path(self.checkpoints) / self.id
+
+    def typed(self) -> TrainSettings:
+        """The settings, typed."""
+        return TrainSettings.model_validate(self.settings)
+
+    def save(self, path: Path) -> None:
+        """Write the job as JSON."""
+        atomic.write_text(path, json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def load(cls, path: Path) -> Job:
+        """Read what `save` wrote."""
+        return cls(**json.loads(path.read_text()))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What preparation found.
+
+    Args:
+        start: Time of the first request of the window, µs.
+        new_from: Requests before it are older ones, replayed in part; 0 where everything is new.
+        valid_from: Where the held-out last tenth begins; nothing from there on is trained on.
+        end: Time after the last request.
+        negatives_kept: Share of negatives kept.
+        epochs: Epochs at most.
+        warm: Whether the weights start from the incumbent's.
+        why: Why, or why not.
+    """
+
+    start: int
+    new_from: int
+    valid_from: int
+    end: int
+    negatives_kept: float
+    epochs: int
+    warm: bool
+    why: str
+
+    def training(self, files: tuple[Path, ...], settings: TrainSettings) -> Slice:
+        """The requests to train on."""
+        return Slice(
+            files,
+            self.start,
+            self.valid_from,
+            replay_before=self.new_from if self.warm else 0,
+            replay_share=settings.replay_share,
+            negatives_kept=self.negatives_kept,
+        )
+
+    def validation(self, files: tuple[Path, ...], settings: TrainSettings) -> Slice:
+        """The held-out requests that early stopping looks at."""
+        kept, limit = self.negatives_kept, settings.valid_requests
+        return Slice(files, self.valid_from, self.end, negatives_kept=kept, limit=limit)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared training, read back.
+
+    Args:
+        encoding: What the model reads.
+        items: The item table.
+        plan: The plan.
+        texts: Content hashes of texts that candidates had.
+        images: Content hashes of photos that candidates had.
+    """
+
+    encoding: Encoding
+    items: Items
+    plan: Plan
+    texts: list[str]
+    images: list[str]
+
+    @classmethod
+    def load(cls, folder: Path) -> Prepared:
+        """Read `inputs/` of a training."""
+        found = json.loads((folder / "plan.json").read_text())
+        return cls(Encoding.load(folder), load_items(folder), Plan(**found["plan"]), found["texts"], found["images"])
+
+
+def typed_recipe(model: str, values: dict[str, Any]) -> dict[str, Any]:
+    """All fields of a model's recipe from those that differ from the defaults.
+
+    Raises:
+        UsageError: If the model, a field or a value is wrong.
+    """
+    try:
+        return plain(parse_recipe(model, values))
+    except RecipeError as error:
+        raise UsageError(error.what, field=error.field, value=error.value, remedy=error.remedy) from error
+
+
+def widths(tokens: TokenStore) -> Content:
+    """Widths of a token store as models want them."""
+    w = tokens.widths
+    return Content(w.text_tokens, w.text_width, w.patches, w.image_width)
+
+
+def prepare(job: Job) -> Prepared:
+    """Derive a training's inputs, once: schema, vocabularies, edges, item table, plan.
+
+    Args:
+        job: The job.
+
+    Returns:
+        The inputs.
+    """
+    folder = job.folder / "inputs"
+    if not folder.exists():
+        window, settings = Window(Path(job.window)), job.typed()
+        content = widths(TokenStore(Path(job.tokens))) if job.tokens else None
+        before, why = _incumbent(job, content)
+        full, seen = derive(window, settings, content, before)
+        kind = model_class(job.model)
+        encoding = full.narrowed(kind.reads(full.schema, parse_recipe(job.model, job.recipe)))
+        if before and (difference := _difference(before, encoding)):
+            before, why = None, difference
+            full, seen = derive(window, settings, content)
+            encoding = full.narrowed(kind.reads(full.schema, parse_recipe(job.model, job.recipe)))
+        trained_until = (
+            json.loads((Path(job.incumbent) / "bundle.json").read_text())["trained_until"]
+            if (before and job.incumbent)
+            else 0
+        )
+        plan = _plan(seen, settings, trained_until, why)
+        with atomic.new_folder(folder) as work:
+            encoding.save(work)
+            save_items(work, item_table(window.folder / "items.parquet", encoding))
+            found = {"plan": asdict(plan), "texts": sorted(seen.texts), "images": sorted(seen.images)}
+            (work / "plan.json").write_text(json.dumps(found))
+    return Prepared.load(folder)
+
+
+def _plan(seen: Scan, settings: TrainSettings, trained_until: int, why: str) -> Plan:
+    end, warm = seen.last_time + 1, trained_until > 0
+    new_from = seen.first_time
+    if warm:
+        # nothing new since the incumbent: go over the newest tenth again rather than over nothing
+        new_from = trained_until if seen.first_time <= trained_until < end else seen.first_time
+    valid_from = new_from + (end - new_from) * 9 // 10
+    share = share_of_negatives(seen.positives, seen.negatives, settings)
+    epochs = 1 if warm else settings.epochs
+    return Plan(seen.first_time, new_from, valid_from, end, share, epochs, warm, why)
+
+
+def _incumbent(job: Job, content: Content | None) -> tuple[Encoding | None, str]:
+    """The incumbent's encoding where its weights can be carried on, and why (not)."""
+    if job.incumbent is None:
+        return None, "no incumbent"
+    folder = Path(job.incumbent)
+    info = json.loads((folder / "bundle.json").read_text())
+    if info["model"] != job.model:
+        return None, f"the incumbent is a {info['model']}"
+    if typed_recipe(job.model, json.loads((folder / "recipe.json").read_text())) != job.recipe:
+        return None, "the incumbent has another recipe"
+    before = Encoding.load(folder)
+    if before.content is not None and before.content != content:
+        return None, "the incumbent knows another encoder's tokens"
+    if info.get("encoder") != (Path(job.tokens).name if job.tokens else None):
+        return None, "the incumbent knows another encoder's tokens"
+    return before, f"from {folder.name}"
+
+
+def _difference(before: Encoding, now: Encoding) -> str | None:
+    """Why weights cannot be carried from one encoding to the other, or None where they can."""
+    if before.tasks != now.tasks or before.lengths != now.lengths:
+        return "the incumbent has other tasks or lengths of histories"
+    plain_before, plain_now = ([replace(f, column="") for f in e.fields] for e in (before, now))
+    return None if plain_before == plain_now else "the incumbent has other features"
