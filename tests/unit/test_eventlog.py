@@ -1,0 +1,261 @@
+"""The event log without Kafka: commits that hold, reading as of what was known, compaction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+from deltalake import DeltaTable
+
+from features.errors import DataError, NotReadyError, UsageError
+from features.eventlog.compact import compact_closed
+from features.eventlog.read import EventLog
+from features.eventlog.schema import Row, arrow_schema
+from features.eventlog.table import Batch, TopicTable
+from features.events import EVENTS, Click, Gone, Item, event_id
+from features.layout import Layout
+from features.times import DAY, HOUR, MINUTE, format_us
+
+T0 = 1_735_689_600_000_000  # 2025-01-01
+
+
+def clicks(
+    low: int, high: int, *, partition: int = 0, start: int = T0, step: int = MINUTE, name: str = "e"
+) -> list[Row]:
+    """One click an offset; known when it happened."""
+    rows = []
+    for offset in range(low, high):
+        time = start + (offset - low) * step
+        event = Click(
+            event_id=f"e{partition}-{offset}", event_time=format_us(time), schema_version=1, item_id="i",
+            user_id=f"u{offset % 3}",
+        )  # fmt: skip
+        rows.append(Row(partition, offset, time, event))
+    return rows
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path)
+
+
+@pytest.fixture
+def table(layout: Layout) -> TopicTable:
+    return TopicTable(layout.table("clicks"), "clicks", "cluster/topic", "clicks")
+
+
+def another(layout: Layout) -> TopicTable:
+    """A second writer of the same table."""
+    return TopicTable(layout.table("clicks"), "clicks", "cluster/topic", "clicks")
+
+
+def count(layout: Layout, known_before: int = T0 + 1000 * DAY, **span: int) -> int:
+    con = duckdb.connect()
+    view = EventLog(layout).relation(con, "clicks", known_before, **span)
+    return int(con.sql(f"SELECT count(*) FROM {view}").fetchall()[0][0])
+
+
+def stored(layout: Layout) -> int:
+    return int(DeltaTable(layout.table("clicks")).to_pyarrow_table().num_rows)
+
+
+def test_rows_and_offsets_are_committed_together(layout: Layout, table: TopicTable) -> None:
+    assert table.next_offset(0) is None
+    assert table.commit(Batch(clicks(0, 10), {0: None}, {0: 12})) == 10
+    assert (table.next_offset(0), another(layout).next_offset(0), stored(layout)) == (12, 12, 10)
+
+
+def test_a_batch_without_rows_still_moves_the_offset(layout: Layout, table: TopicTable) -> None:
+    table.commit(Batch(clicks(0, 3), {0: None}, {0: 3}))
+    assert table.commit(Batch([], {0: 3}, {0: 5})) == 0
+    assert (another(layout).next_offset(0), stored(layout)) == (5, 3)
+
+
+def test_the_same_batch_again_adds_nothing(layout: Layout, table: TopicTable) -> None:
+    batch = Batch(clicks(0, 10), {0: None}, {0: 10})
+    table.commit(batch)
+    assert table.commit(batch) == 0
+    assert another(layout).commit(batch) == 0
+    assert stored(layout) == 10
+
+
+def test_what_a_faster_writer_wrote_is_left_out(layout: Layout, table: TopicTable) -> None:
+    table.commit(Batch(clicks(0, 10), {0: None}, {0: 10}))
+    slow = another(layout)
+    assert table.commit(Batch(clicks(10, 20), {0: 10}, {0: 20})) == 10
+    assert slow.next_offset(0) == 10  # it does not know
+    assert slow.commit(Batch(clicks(10, 25), {0: 10}, {0: 25})) == 5
+    assert (another(layout).next_offset(0), stored(layout)) == (25, 25)
+
+
+def test_writers_of_different_partitions_do_not_hinder_each_other(layout: Layout, table: TopicTable) -> None:
+    other = another(layout)
+    table.commit(Batch(clicks(0, 5), {0: None}, {0: 5}))
+    assert other.commit(Batch(clicks(0, 5, partition=1), {1: None}, {1: 5})) == 5
+    assert stored(layout) == 10
+
+
+def test_a_table_that_stands_before_the_batch_is_an_error(layout: Layout, table: TopicTable) -> None:
+    table.commit(Batch(clicks(0, 5), {0: None}, {0: 5}))
+    with pytest.raises(DataError, match="stands before the batch: clicks:0 = 5; it should stand at 7"):
+        table.commit(Batch(clicks(7, 9), {0: 7}, {0: 9}))
+    assert stored(layout) == 5
+
+
+def test_offsets_outlive_checkpoints_and_compaction(layout: Layout, table: TopicTable) -> None:
+    for number in range(60):
+        table.commit(Batch(clicks(number, number + 1), {0: number or None}, {0: number + 1}))
+    assert list((layout.table("clicks") / "_delta_log").glob("*.checkpoint.parquet"))
+    table.commit(Batch(clicks(60, 61, start=T0 + 3 * DAY), {0: 60}, {0: 61}))
+    assert compact_closed(layout) == 60
+    assert compact_closed(layout) == 0
+    assert another(layout).next_offset(0) == 61
+    assert count(layout) == 61
+
+
+def test_a_topic_made_again_counts_its_offsets_anew(layout: Layout, table: TopicTable) -> None:
+    table.commit(Batch(clicks(0, 10), {0: None}, {0: 10}))
+    remade = TopicTable(layout.table("clicks"), "clicks", "cluster/other", "clicks")
+    assert remade.next_offset(0) is None
+    assert remade.commit(Batch(clicks(0, 10), {0: None}, {0: 10})) == 10
+    assert (stored(layout), count(layout)) == (20, 10)
+
+
+def test_a_table_gains_the_columns_that_its_schema_gained(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    import features.eventlog.table as module
+
+    schema = arrow_schema("clicks")
+    without = schema.remove(schema.get_field_index("request_id"))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "arrow_schema", lambda _topic: without)
+        patch.setattr(module, "to_arrow", lambda *args: real(*args).drop_columns(["request_id"]))
+        from features.eventlog.schema import to_arrow as real
+
+        old = another(layout)
+        old.commit(Batch(clicks(0, 4), {0: None}, {0: 4}))
+    assert count(layout) == 4  # read by the new schema before anything is written with it
+    new = another(layout)
+    new.commit(Batch(clicks(4, 6), {0: 4}, {0: 6}))
+    con = duckdb.connect()
+    view = EventLog(layout).relation(con, "clicks", T0 + DAY)
+    assert con.sql(f"SELECT count(*), count(request_id) FROM {view}").fetchall() == [(6, 0)]
+
+
+def test_only_what_was_known_before_the_cut_is_seen(layout: Layout, table: TopicTable) -> None:
+    rows = clicks(0, 10)
+    late = [Row(row.partition, row.offset, row.known_time + 2 * DAY, row.event) for row in rows[8:]]
+    table.commit(Batch([*rows[:8], *late], {0: None}, {0: 10}))
+    assert count(layout, T0 + DAY) == 8
+    assert count(layout, T0 + 3 * DAY) == 10
+    assert count(layout, T0 + 4 * MINUTE) == 4  # known_time < cut, not at it
+
+
+def test_spans_of_event_time_are_half_open(layout: Layout, table: TopicTable) -> None:
+    table.commit(Batch(clicks(0, 48, step=HOUR), {0: None}, {0: 48}))
+    assert count(layout, from_us=T0 + DAY) == 24
+    assert count(layout, to_us=T0 + DAY) == 24
+    assert count(layout, from_us=T0 + HOUR, to_us=T0 + 3 * HOUR) == 2
+    assert count(layout, from_us=T0 + 5 * DAY) == 0
+
+
+def test_days_outside_the_span_are_not_opened(layout: Layout, table: TopicTable) -> None:
+    table.commit(Batch(clicks(0, 10, step=DAY), {0: None}, {0: 10}))
+    for file in layout.table("clicks").glob("event_date=2025-01-0[1-7]/*.parquet"):
+        file.write_bytes(b"no parquet")
+    assert count(layout, from_us=T0 + 7 * DAY) == 3
+
+
+def test_the_lowest_partition_and_offset_of_a_repeated_event_stays(layout: Layout, table: TopicTable) -> None:
+    first, again = clicks(0, 5), clicks(0, 5)
+    moved = [Row(1, 100 + row.offset, row.known_time + HOUR, row.event) for row in again]
+    lower = [Row(0, 50 + row.offset, row.known_time + HOUR, row.event) for row in again[:2]]
+    table.commit(Batch([*moved, *first[2:], *lower], {0: None, 1: None}, {0: 60, 1: 200}))
+    con = duckdb.connect()
+    view = EventLog(layout).relation(con, "clicks", T0 + DAY)
+    kept = con.sql(f"SELECT event_id, _partition, _offset FROM {view} ORDER BY event_id").fetchall()
+    assert kept == [("e0-0", 0, 50), ("e0-1", 0, 51), ("e0-2", 0, 2), ("e0-3", 0, 3), ("e0-4", 0, 4)]
+
+
+def test_a_repetition_that_came_after_the_cut_changes_nothing(layout: Layout, table: TopicTable) -> None:
+    first = [Row(3, row.offset, row.known_time, row.event) for row in clicks(0, 3)]
+    later = [Row(0, row.offset, row.known_time + DAY, row.event) for row in clicks(0, 3)]
+    table.commit(Batch([*first, *later], {0: None, 3: None}, {0: 3, 3: 3}))
+    con = duckdb.connect()
+    log = EventLog(layout)
+    before = log.relation(con, "clicks", T0 + HOUR, name="before")
+    after = log.relation(con, "clicks", T0 + 2 * DAY, name="after")
+    assert con.sql(f"SELECT DISTINCT _partition FROM {before}").fetchall() == [(3,)]
+    assert con.sql(f"SELECT DISTINCT _partition FROM {after}").fetchall() == [(0,)]
+
+
+def test_two_views_of_one_connection_do_not_disturb_each_other(layout: Layout, table: TopicTable) -> None:
+    table.commit(Batch([*clicks(0, 5), *clicks(5, 10)], {0: None}, {0: 10}))
+    con = duckdb.connect()
+    log = EventLog(layout)
+    views = [log.relation(con, "clicks", T0 + minute * MINUTE, name=f"v{minute}") for minute in (2, 4)]
+    assert [con.sql(f"SELECT count(*) FROM {view}").fetchall()[0][0] for view in views] == [4, 8]
+
+
+def item(offset: int, time: int, *, price: int | None = None) -> Row:
+    event: Item | Gone
+    if price is None:
+        event = Gone(topic="items", key="i1", event_id=event_id("gone", time), time_us=time)
+    else:
+        event = Item(
+            event_id=event_id("i1", time), event_time=format_us(time), schema_version=1, item_id="i1", shop_id="s",
+            price_minor=price, available=True, attributes={"zone": "a", "n": 3},
+        )  # fmt: skip
+    return Row(0, offset, time, event)
+
+
+def test_the_state_of_items_is_the_newest_row_known_and_gone_is_gone(layout: Layout) -> None:
+    table = TopicTable(layout.table("items"), "items", "cluster/topic", "items")
+    rows = [item(0, T0, price=5), item(1, T0 + DAY, price=7), item(2, T0 + 2 * DAY), item(3, T0 + 3 * DAY, price=9)]
+    table.commit(Batch(rows, {0: None}, {0: 4}))
+    con, log = duckdb.connect(), EventLog(layout)
+
+    def price(known_before: int) -> list[tuple[int, str]]:
+        view = log.latest(con, "items", known_before)
+        return con.sql(f"SELECT price_minor, attributes->>'$.zone' FROM {view}").fetchall()
+
+    assert [price(T0 + day * DAY + 1) for day in range(4)] == [[(5, "a")], [(7, "a")], [], [(9, "a")]]
+    with pytest.raises(UsageError, match="topic has no state"):
+        log.latest(con, "clicks", T0)
+
+
+def test_standing_says_what_there_was_at_the_cut(layout: Layout, table: TopicTable) -> None:
+    table.commit(Batch([*clicks(0, 10), *clicks(0, 2, partition=1)], {0: None, 1: None}, {0: 10, 1: 2}))
+    standing = EventLog(layout).standing(duckdb.connect(), "clicks", T0 + 5 * MINUTE)
+    assert standing.rows == 7
+    assert standing.last_known_time == T0 + 4 * MINUTE
+    assert standing.offsets == {"cluster/topic/0": 4, "cluster/topic/1": 1}
+    assert standing.version == EventLog(layout).version("clicks")
+
+
+def test_a_topic_that_was_never_ingested_is_not_ready(layout: Layout) -> None:
+    with pytest.raises(NotReadyError, match="run `freshrank ingest` first"):
+        count(layout)
+    with pytest.raises(UsageError, match="no such topic"):
+        EventLog(layout).version("nonsense")
+    with pytest.raises(UsageError, match="not a view's name"):
+        EventLog(layout).relation(duckdb.connect(), "clicks", T0, name="a; DROP")
+
+
+@pytest.mark.parametrize("topic", EVENTS)
+def test_an_empty_table_has_every_column(layout: Layout, topic: str) -> None:
+    TopicTable(layout.table(topic), topic, "cluster/topic", topic)
+    con = duckdb.connect()
+    view = EventLog(layout).relation(con, topic, T0)
+    assert con.sql(f"SELECT * FROM {view}").columns == arrow_schema(topic).names
+    assert con.sql(f"SELECT count(*) FROM {view}").fetchall() == [(0,)]
+
+
+def test_late_events_open_a_closed_day_again(layout: Layout, table: TopicTable) -> None:
+    for number, start in enumerate((T0, T0, T0 + DAY, T0 + 2 * DAY)):
+        table.commit(Batch(clicks(number, number + 1, start=start), {0: number or None}, {0: number + 1}))
+    assert compact_closed(layout) == 2
+    table.commit(Batch(clicks(4, 5, start=T0), {0: 4}, {0: 5}))
+    assert compact_closed(layout) == 2
+    assert len(list(DeltaTable(layout.table("clicks")).file_uris())) == 3
+    assert count(layout) == 5
