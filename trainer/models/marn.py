@@ -87,8 +87,8 @@ class MARNRecipe:
 class MARN(Ranker):
     """Fuses IDs, image, title and statistics into item representations, and reads a user's behaviours with them.
 
-    A candidate field is a statistic where it was a number (`buckets`), an ID else. A modality is used where the data
-    have it; an item that lacks its image or title is represented by the others.
+    A candidate field is a statistic where it was a number (`buckets`), an ID else. An item that lacks its image or title
+    is represented by the other modalities.
 
     Args:
         schema: What the data have.
@@ -108,9 +108,8 @@ class MARN(Ranker):
         item_fields = [f for f in schema.group("item") if f.kind == "id"]
         self.ids = [f.name for f in item_fields if not f.buckets]
         self.statistics = [f.name for f in item_fields if f.buckets]
-        self.properties = (
-            [f.name for f in self.sequence.features if _own(f.name) not in _names(schema)] if self.sequence else []
-        )
+        past = self.sequence.features if self.sequence else ()
+        self.properties = [f.name for f in past if _own(f.name) not in _names(schema)]
         self.space_of = {name: space.name for space in self.spaces(schema, r) for name in space.features}
         inputs = {"ids": sum(_id_width(r, name) for name in self.ids)} if self.ids else {}
         if schema.content is not None:
@@ -197,12 +196,13 @@ class MARN(Ranker):
         """L2 norm of the vector attention of each candidate, [S, M] in the order of `modalities` (Figure 4).
 
         Raises:
-            RecipeError: If the recipe has no attention fusion.
+            RecipeError: If the recipe has no attention.
         """
         found = self.item_representations(batch)
         if isinstance(found, Tensor):
             raise RecipeError("has no attention", field="fusion", value=self.recipe.fusion, remedy="use maf_ddma")
-        return found.attention_NMD.norm(dim=2)
+        norm_SM: Tensor = torch.linalg.vector_norm(found.attention_NMD, dim=2)
+        return norm_SM
 
     def _lambda(self, batch: Batch) -> float:
         return reversal_strength(batch.progress, self.recipe.lambda0)
@@ -278,11 +278,9 @@ class MARN(Ranker):
             return vectors[name]
         assert self.sequence is not None
         past = f"{self.sequence.name}.{name}"
-        return (
-            vectors[past][:, -mask_BL.shape[1] :][mask_BL]
-            if past in vectors
-            else vectors[name].new_zeros(n, vectors[name].shape[1])
-        )
+        if past not in vectors:
+            return vectors[name].new_zeros(n, vectors[name].shape[1])
+        return vectors[past][:, -mask_BL.shape[1] :][mask_BL]
 
 
 def _sum(e_NMD: Tensor, mask_NM: Tensor) -> Tensor:

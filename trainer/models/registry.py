@@ -13,6 +13,7 @@ from trainer.models.dien import DIEN
 from trainer.models.din import DIN
 from trainer.models.dmf import DMF
 from trainer.models.dupn import DUPN
+from trainer.models.fashionbert import FashionBERT
 from trainer.models.ffm import FFM
 from trainer.models.fm import FM
 from trainer.models.lr import LR
@@ -29,6 +30,7 @@ from trainer.models.youtubenet import YoutubeNet
 
 REGISTRY: dict[str, type[Ranker]] = {
     "camenn": CameNN,
+    "fashionbert": FashionBERT,
     "marn": MARN,
     "afm": AFM,
     "bst": BST,
