@@ -1,0 +1,183 @@
+"""Bundles as versions in Triton's model repository, and the runtime's files that a bundle carries."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from features import atomic
+from features.errors import DataError, NotReadyError
+from features.layout import safe_name
+
+SUMS = "SHA256SUMS"
+_TYPES = {"string": "TYPE_STRING", "float": "TYPE_FP32", "int64": "TYPE_INT64"}
+_RUNTIME = Path(__file__).resolve().parent / "runtime"
+
+
+def runtime_files() -> dict[str, Path]:
+    """Files of the serving runtime for a bundle's `code/`: path there → file here."""
+    files = {f"serving/runtime/{path.name}": path for path in sorted(_RUNTIME.glob("*.py"))}
+    return {"serving/__init__.py": _RUNTIME.parent / "__init__.py", **files}
+
+
+def verify(folder: Path) -> None:
+    """Check a bundle against its `SHA256SUMS`.
+
+    Args:
+        folder: The bundle.
+
+    Raises:
+        NotReadyError: If there is no such bundle.
+        DataError: If a file is missing, changed, or not listed.
+    """
+    if not folder.is_dir():
+        raise NotReadyError(
+            "no such bundle", field="bundle", value=folder.name, remedy="make it with `freshrank bundle`"
+        )
+    listed = _sums(folder)
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    extra = {name for name in found - set(listed) - {SUMS} if "__pycache__" not in name}
+    for name in sorted(set(listed) - found) + sorted(extra):
+        what = "a file of the bundle is missing" if name in listed else "the bundle has a file that it does not list"
+        raise _corrupt(folder, what, name)
+    for name, wanted in listed.items():
+        with (folder / name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != wanted:
+                raise _corrupt(folder, "the bundle is corrupt", name)
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    try:
+        lines = (folder / SUMS).read_text().splitlines()
+    except OSError:
+        raise _corrupt(folder, "the bundle is not whole", SUMS) from None
+    pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
+    if any(len(pair) != 2 for pair in pairs):
+        raise _corrupt(folder, "the bundle is corrupt", SUMS)
+    return {name.lstrip("*"): digest for digest, name in pairs}
+
+
+def _corrupt(folder: Path, what: str, name: str) -> DataError:
+    return DataError(what, field="file", value=f"{folder.name}/{name}", remedy="remove the bundle and make it again")
+
+
+@dataclass(frozen=True)
+class Served:
+    """What Triton is told of a bundle.
+
+    Args:
+        name: Triton's model name, `<model>_<schema hash>`.
+        inputs: (name, Triton type) of each input; all have one dimension.
+        outputs: Names of the outputs, FP32 [C].
+    """
+
+    name: str
+    inputs: tuple[tuple[str, str], ...]
+    outputs: tuple[str, ...]
+
+
+def describe(folder: Path) -> Served:
+    """Name, inputs and outputs of a bundle, as Triton will have them.
+
+    The hash in the name covers inputs and outputs: versions of one model can be asked alike.
+    """
+    from trainer.scoring.encoding import Encoding
+    from trainer.scoring.scorer import inputs_of
+
+    info = json.loads((folder / "bundle.json").read_text())
+    inputs = tuple((i.name, _TYPES[i.kind]) for i in inputs_of(Encoding.load(folder)))
+    outputs = tuple(info["outputs"])
+    digest = hashlib.sha256(json.dumps([inputs, outputs]).encode()).hexdigest()[:8]
+    return Served(safe_name("model", f"{info['model']}_{digest}"), inputs, outputs)
+
+
+class Repository:
+    """Triton's model repository on disk.
+
+    Args:
+        folder: The repository, as this process and Triton both see it.
+        threads: CPU threads of a version's process; 0 leaves it to torch.
+        instances: Processes of a version.
+    """
+
+    def __init__(self, folder: Path, *, threads: int = 0, instances: int = 1) -> None:
+        self.folder, self.threads, self.instances = folder, threads, instances
+
+    def place(self, bundle: Path, model: str, version: int, tokens: Path | None) -> None:
+        """Make a version's folder from a bundle; hard links where the file system allows, copies where not.
+
+        Args:
+            bundle: The bundle.
+            model: Triton's model name.
+            version: Its number.
+            tokens: Token store with content newer than the bundle, or None.
+        """
+        with atomic.new_folder(self.folder / safe_name("model", model) / str(version)) as work:
+            shutil.copytree(bundle, work / "bundle", copy_function=_link, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copy(bundle / "code" / "serving" / "runtime" / "model.py", work / "model.py")
+            runtime = {"threads": self.threads, "tokens": str(tokens) if tokens else ""}
+            (work / "runtime.json").write_text(json.dumps(runtime))
+
+    def placed(self, model: str, version: int) -> bool:
+        """Whether a version's folder is there."""
+        return (self.folder / model / str(version) / "model.py").exists()
+
+    def configure(self, served: Served, versions: Iterable[int]) -> None:
+        """Write `config.pbtxt` with exactly these versions, so that a restarted Triton loads them, too."""
+        text = config(served, sorted(versions), self.instances)
+        path = self.folder / served.name / "config.pbtxt"
+        if not path.exists() or path.read_text() != text:
+            atomic.write_text(path, text)
+
+    def select(self, model: str, versions: Sequence[int]) -> None:
+        """Change which versions `config.pbtxt` names; its inputs and outputs stay."""
+        path = self.folder / model / "config.pbtxt"
+        lines = path.read_text().splitlines()
+        wanted = [_policy(sorted(versions)) if line.startswith("version_policy") else line for line in lines]
+        if wanted != lines:
+            atomic.write_text(path, "\n".join(wanted) + "\n")
+
+    def remove(self, model: str, version: int | None = None) -> None:
+        """Remove a version's folder, or the whole model's."""
+        folder = self.folder / safe_name("model", model)
+        target = folder if version is None else folder / str(version)
+        if target.exists():
+            gone = target.with_name(f".{target.name}.gone")
+            shutil.rmtree(gone, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                target.rename(gone)  # at once, so that no half of it is ever loaded
+            shutil.rmtree(gone, ignore_errors=True)
+
+
+def config(served: Served, versions: Sequence[int], instances: int) -> str:
+    """The text of a model's `config.pbtxt`."""
+
+    def tensor(name: str, kind: str) -> str:
+        return f'  {{ name: "{name}" data_type: {kind} dims: [ -1 ] }}'
+
+    inputs = ",\n".join(tensor(*pair) for pair in served.inputs)
+    outputs = ",\n".join(tensor(name, "TYPE_FP32") for name in served.outputs)
+    return (
+        f'name: "{served.name}"\nbackend: "python"\nmax_batch_size: 0\n{_policy(versions)}\n'
+        f"input [\n{inputs}\n]\noutput [\n{outputs}\n]\n"
+        f"instance_group [ {{ count: {instances} kind: KIND_CPU }} ]\n"
+    )
+
+
+def _policy(versions: Sequence[int]) -> str:
+    return f"version_policy: {{ specific {{ versions: [ {', '.join(map(str, versions))} ] }} }}"
+
+
+def _link(source: Any, target: Any) -> Any:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
+    return target

@@ -1,0 +1,1 @@
+"""Bundles and servers for tests of serving."""

@@ -1,0 +1,189 @@
+"""Small real bundles: a CameNN with random weights over made-up items, with probes that its own scorer scored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import save_file
+
+from features.content.store import TokenStore, TokenWriter, Widths
+from serving.export import runtime_files
+from serving.probes import to_array
+from trainer.models.registry import model_class, parse_recipe
+from trainer.models.schema import Content
+from trainer.scoring.encoding import Encoding, Field, Items
+from trainer.scoring.lookup import Lookup
+from trainer.scoring.scorer import Scorer, save_items
+from trainer.scoring.tokens import write_item_tokens
+
+ITEMS = tuple(f"item{n}" for n in range(24))
+USERS = ("ann", "bob", "cyd")
+WIDTHS = Widths(text_tokens=3, text_width=6, image_width=5)
+RECIPE = {"width": 8, "heads": 2, "feed_forward": 8, "experts": 2, "top_k": 1, "history_items": 3, "init_std": 0.5}
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def sha(kind: str, item: str) -> str:
+    """A made-up content hash."""
+    return hashlib.sha256(f"{kind}{item}".encode()).hexdigest()
+
+
+def write_tokens(folder: Path, items: tuple[str, ...], seed: int = 0) -> TokenStore:
+    """Add tokens of items to a token store; an item's tokens depend on its name alone."""
+    writer = TokenWriter(folder, WIDTHS, {})
+    new = [item for item in items if sha("text", item) not in writer]
+    if new:
+        draws = [np.random.default_rng([seed, *item.encode()]) for item in new]
+        w = WIDTHS
+        text = np.stack([d.normal(size=(w.text_tokens, w.text_width)) for d in draws]).astype(np.float16)
+        image = np.stack([d.normal(size=(w.patches, w.image_width)) for d in draws]).astype(np.float16)
+        length = np.full(len(new), w.text_tokens, np.uint8)
+        writer.add_texts([sha("text", item) for item in new], text, length)
+        writer.add_images([sha("image", item) for item in new], image, image.mean(axis=1))
+    writer.commit()
+    return TokenStore(folder)
+
+
+def encoding(user_field: str = "u_zone") -> Encoding:
+    """Features of every kind: of user, context, candidate, cross and history."""
+    fields = [
+        Field("user_id", "user_id", "user_id", "request", "category", "user"),
+        Field(user_field, user_field, "zone", "request", "category", "user"),
+        Field("ctx_zone", "ctx_zone", "zone", "request", "category", "context"),
+        Field("item_id", "cand_item", "item_id", "candidate", "category", "item"),
+        Field("category_id", "i_category", "category_id", "candidate", "category", "item"),
+        Field("i_price", "i_price", "i_price", "candidate", "number", "item", 4),
+        Field("x_item_buys", "x_item_buys", "x_item_buys", "candidate", "number", "cross", 2),
+        Field("buys.item_id", "buy_item", "item_id", "buys", "category", "item"),
+        Field("buys.category_id", "item:category_id", "category_id", "buys", "category", "item"),
+        Field("buys.gap", "buy_time", "history_gap", "buys", "gap", "item", 4),
+    ]
+    vocabularies = {
+        "user_id": {name: at for at, name in enumerate(USERS, start=1)},
+        "zone": {"north": 1, "south": 2},
+        "item_id": {name: at for at, name in enumerate(ITEMS, start=1)},
+        "category_id": {"fruit": 1, "milk": 2},
+    }
+    edges = {
+        "i_price": np.array([100, 200, 400], np.float32),
+        "x_item_buys": np.array([1], np.float32),
+        "history_gap": np.array([3600, 86400, 864000], np.float32),
+    }
+    content = Content(WIDTHS.text_tokens, WIDTHS.text_width, WIDTHS.patches, WIDTHS.image_width)
+    return Encoding(fields, {"buys": 3}, vocabularies, edges, content, ("cvr",))
+
+
+def raw_request(seed: int, candidates: int = 5) -> dict[str, Any]:
+    """Raw columns of a request, as a row of the requests table."""
+    draw = np.random.default_rng(seed)
+    items = [str(item) for item in draw.choice(ITEMS, size=candidates, replace=candidates > len(ITEMS))]
+    bought = [str(item) for item in draw.choice(ITEMS, size=draw.integers(0, 5))]
+    now = 1_750_000_000_000_000 + seed
+    return {
+        "user_id": str(draw.choice([*USERS, "stranger"])),
+        "event_time": now,
+        "u_zone": str(draw.choice(["north", "south"])),
+        "ctx_zone": None if seed % 3 == 0 else "south",
+        "cand_item": items,
+        "cand_text_sha": [sha("text", item) for item in items],
+        "cand_image_sha": [sha("image", item) if at % 4 else None for at, item in enumerate(items)],
+        "i_category": [["fruit", "milk", None][int(item[4:]) % 3] for item in items],
+        "i_price": [None if at % 5 == 4 else float(draw.integers(50, 500)) for at in range(candidates)],
+        "x_item_buys": [float(item in bought) for item in items],
+        "buy_item": bought,
+        "buy_time": [now - int(draw.integers(1, 30)) * 43_200_000_000 for _ in bought],
+    }
+
+
+def make_bundle(
+    folder: Path, bundle_id: str, *, seed: int = 0, probes: int = 8, user_field: str = "u_zone", known: int = len(ITEMS)
+) -> Path:
+    """Make a bundle.
+
+    Args:
+        folder: `bundles/`.
+        bundle_id: Its id.
+        seed: Seed of the weights.
+        probes: Number of probes.
+        user_field: Name of a user's feature; another name gives another schema.
+        known: Items whose tokens the bundle carries.
+    """
+    bundle = folder / bundle_id
+    bundle.mkdir(parents=True)
+    made = encoding(user_field)
+    made.save(bundle)
+    attributes = {"category_id": np.array([0, *[[1, 2, 0][at % 3] for at in range(len(ITEMS))]], np.int32)}
+    rows = {item: at for at, item in enumerate(ITEMS, start=1)}
+    content = [["", *[sha(kind, item) for item in ITEMS]] for kind in ("text", "image")]
+    save_items(bundle / "item_tokens", Items(rows, attributes, *content))
+    store = write_tokens(folder / ".tokens", ITEMS)
+    texts, images = (sorted(sha(kind, item) for item in ITEMS[:known]) for kind in ("text", "image"))
+    assert made.content is not None
+    write_item_tokens(bundle / "item_tokens", store, texts, images, made.content)
+    _weights(bundle, made, seed)
+    info = {
+        "id": bundle_id,
+        "model": "camenn",
+        "outputs": ["cvr_logit", "ita_logit", "tia_logit"],
+        "negatives_kept": 0.5,
+    }
+    (bundle / "bundle.json").write_text(json.dumps(info))
+    _code(bundle)
+    _probes(bundle, probes, user_field)
+    write_sums(bundle)
+    return bundle
+
+
+def write_sums(bundle: Path) -> None:
+    """Write `SHA256SUMS`."""
+    (bundle / "SHA256SUMS").unlink(missing_ok=True)
+    files = sorted(path for path in bundle.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(bundle)}\n" for path in files]
+    (bundle / "SHA256SUMS").write_text("".join(lines))
+
+
+def _weights(bundle: Path, made: Encoding, seed: int) -> None:
+    from trainer.models.registry import build
+
+    torch.manual_seed(seed)
+    (bundle / "recipe.json").write_text(json.dumps(RECIPE))
+    model = build("camenn", made.schema, RECIPE)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, bundle / "dense.safetensors")
+    lookup = Lookup(made.schema, model_class("camenn").spaces(made.schema, parse_recipe("camenn", RECIPE)))
+    (bundle / "embeddings").mkdir()
+    for space in {table.space for table in lookup.layout}:
+        tables = {t.table: torch.randn(t.rows, t.width) for t in lookup.layout if t.space == space}
+        save_file(tables, bundle / "embeddings" / f"{space}.safetensors")
+
+
+def _code(bundle: Path) -> None:
+    code = bundle / "code"
+    for package in ("trainer/models", "trainer/scoring"):
+        shutil.copytree(_ROOT / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(_ROOT / "trainer" / "__init__.py", code / "trainer" / "__init__.py")
+    for name, source in runtime_files().items():
+        (code / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, code / name)
+
+
+def _probes(bundle: Path, count: int, user_field: str) -> None:
+    scorer = Scorer(bundle)
+    rows = []
+    for seed in range(count):
+        row = raw_request(seed)
+        row[user_field] = row.pop("u_zone")
+        rows.append({**row, **{name: list(map(float, logits)) for name, logits in score(scorer, row).items()}})
+    pq.write_table(pa.Table.from_pylist(rows), bundle / "probes.parquet")
+
+
+def score(scorer: Scorer, row: dict[str, Any]) -> dict[str, Any]:
+    """The logits of a request's raw columns."""
+    return scorer.score({spec.name: to_array(row[spec.column], spec.kind) for spec in scorer.inputs})
