@@ -57,7 +57,11 @@ class OnlineFeatures:
         self._store = open_store(layout, service, online)
 
     def fetch(
-        self, user_id: str, item_ids: Sequence[str], context: Mapping[str, Any], now_us: int | None = None
+        self,
+        user_id: str,
+        item_ids: Sequence[str],
+        context: Mapping[str, Any],
+        now_us: int | None = None,  # noqa: ARG002
     ) -> Fetched:
         """The features of a user and C candidates.
 
