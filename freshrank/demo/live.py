@@ -97,7 +97,7 @@ class Live:
 
         self._client = httpx.Client(base_url=url, timeout=timeout_s)
         self._answer, self._publish = answer, publish
-        self._log = log
+        self.log = log
         self._due: list[tuple[int, int, Event]] = []
         self._order = itertools.count()
         self._began = time.monotonic()
@@ -136,8 +136,8 @@ class Live:
         Yields:
             Each request as answered; failures too, with their status.
         """
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("a") as log:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a") as log:
             for request in requests:
                 if stop is not None and stop.is_set():
                     return

@@ -1,0 +1,84 @@
+"""What a demo does: its days, sizes and settings. What it reduces against production stands in docs/demo.md."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.errors import UsageError
+
+SOURCES = ("city", "completejourney")
+EXPERIMENT = "ranker"
+ARMS = {"uniform": 0.10, "popularity": 0.45, "camenn": 0.45}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A demo.
+
+    Args:
+        name: Folder below `runs/`.
+        source: `city` or `completejourney`.
+        seed: Of the city, of training, of sampling.
+        runs: Folder of all runs.
+        port_base: First port of the demo's own stack.
+        requests_per_day: Requests of the city a day.
+        shoppers: Shoppers of the city.
+        listings: Live listings of the city.
+        history_days: Logged days before the lived one.
+        previews: Live requests for which both arms' lists are compared.
+        small: A city for tests.
+    """
+
+    name: str
+    source: str = "city"
+    seed: int = 100
+    runs: Path = Path("runs")
+    port_base: int = 18000
+    requests_per_day: int = 1800
+    shoppers: int = 1500
+    listings: int = 2000
+    history_days: int = 8
+    previews: int = 600
+    small: bool = False
+
+    def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise UsageError("no such source", field="source", value=self.source, remedy=f"one of {', '.join(SOURCES)}")
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return (self.runs / self.name).resolve()
+
+    @property
+    def settings_file(self) -> Path:
+        """The run's settings."""
+        return self.folder / "freshrank.toml"
+
+    def day(self, first: dt.date, number: int) -> dt.date:
+        """Day 1 is the first logged day."""
+        return first + dt.timedelta(days=number - 1)
+
+    def settings(self) -> str:
+        """The run's `freshrank.toml`."""
+        lines = [
+            "[stack]",
+            'dir = "stack"',
+            f"port_base = {self.port_base}",
+            "[airflow]",
+            'schedule = ""',
+            "[train]",
+            f"seed = {self.seed}",
+            "[gateway]",
+            "accept_client_time = true",
+            "list_length = 20",
+            "young_slots = 3",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def experiments(self) -> str:
+        """The run's `experiments.toml`: arms, their shares and what each ranks by."""
+        shares = ", ".join(f"{share}" for share in ARMS.values())
+        return "\n".join([f"# {', '.join(ARMS)}: {shares}", ""])

@@ -1,0 +1,109 @@
+"""The city's side of the demo: its history goes to Kafka at once, later days are lived against the gateway."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from features.kafka import errors, producer
+from features.layout import Layout
+from features.settings import KafkaSettings
+from features.times import day_start
+from freshrank.demo.plan import EXPERIMENT, Plan
+from freshrank.sources.city.album import Album
+from freshrank.sources.city.config import CityConfig
+from freshrank.sources.city.simulate import City, Request
+from freshrank.sources.city.truth import TruthFiles
+from freshrank.sources.event import Event
+from freshrank.sources.publish import publish
+
+
+def config(plan: Plan) -> CityConfig:
+    """The city of a plan."""
+    if plan.small:
+        return CityConfig.small(requests_per_day=plan.requests_per_day)
+    return CityConfig(requests_per_day=plan.requests_per_day, shoppers=plan.shoppers, listings=plan.listings)
+
+
+class Shoppers:
+    """A city that publishes.
+
+    Args:
+        plan: The demo.
+        layout: The stack's folders: photos and truth go there.
+        kafka: Kafka's settings with addresses filled in.
+    """
+
+    def __init__(self, plan: Plan, layout: Layout, kafka: KafkaSettings) -> None:
+        self.plan, self.kafka = plan, kafka
+        self.city = City(config(plan), plan.seed, photos=Album(layout), truth=TruthFiles(layout.truth("city")))
+        self.late: list[Event] = []
+
+    def day(self, number: int) -> dt.date:
+        """Day 1 is the first logged day."""
+        return self.city.date(number - 1)
+
+    def publish_history(self) -> dict[str, int]:
+        """Publish the weeks before, the logged days, and the listings of the day that follows.
+
+        What happens after the last logged day (late purchases) waits until that day is lived.
+
+        Returns:
+            Records by topic.
+        """
+        until = day_start(self.day(self.plan.history_days + 1))
+
+        def known() -> Iterator[Event]:
+            for event in self.city.history(self.day(1), self.plan.history_days):
+                if event.time_us < until:
+                    yield event
+                else:
+                    self.late.append(event)
+            yield from self.city.catalogue_events(self.day(self.plan.history_days + 1))
+
+        return publish(self.kafka, known()).counts
+
+    def publish_catalogue(self, number: int) -> dict[str, int]:
+        """Open a day: publish what changed in listings and shoppers as it begins."""
+        return publish(self.kafka, self.city.catalogue_events(self.day(number))).counts
+
+    def answer(self, request: Request, response: dict[str, Any]) -> list[Event]:
+        """What the shopper does with the list that came back."""
+        shown = [item["item_id"] for item in response["items"]]
+        arm = response.get("experiments", {}).get(EXPERIMENT, "")
+        return self.city.answer(request, shown, policy=arm)
+
+
+class Outbox:
+    """One producer for many small sends.
+
+    Args:
+        kafka: Kafka's settings with addresses filled in.
+    """
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._settings = kafka
+        self._opened = producer(kafka)
+
+    def __enter__(self) -> Callable[[Sequence[Event]], None]:
+        client = self._opened.__enter__()
+
+        def send(events: Sequence[Event]) -> None:
+            with errors(self._settings):
+                sent = [
+                    client.send(
+                        self._settings.topic(event.topic),
+                        key=event.key.encode(),
+                        value=event.value,
+                        timestamp_ms=-(-event.time_us // 1000),
+                    )
+                    for event in events
+                ]
+                for future in sent:
+                    future.get(timeout=60)
+
+        return send
+
+    def __exit__(self, *error: Any) -> None:
+        self._opened.__exit__(*error)
