@@ -29,6 +29,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "features": ("freshrank.commands.features", "Feast: definitions and snapshots, offline and online.", "Data"),
     "window": ("freshrank.commands.window", "Seven days and an evaluation day, immutable.", "Data"),
     "content": ("freshrank.commands.content", "Listings' texts and photos to tokens.", "Data"),
+    "deploy": ("freshrank.commands.deploy", "A bundle to Triton, probed, then routed to.", "Serving"),
+    "rollback": ("freshrank.commands.rollback", "The champion before this one, at once.", "Serving"),
+    "versions": ("freshrank.commands.versions", "What is live, and every version's state.", "Serving"),
 }
 
 

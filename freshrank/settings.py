@@ -27,7 +27,7 @@ from serving.settings import GatewaySettings, TritonSettings
 from trainer.settings import GateSettings, TrainSettings
 
 PREFIX = "FRESHRANK_"
-SECRETS = ("kafka.sasl_password", "redis.password")
+SECRETS = ("kafka.sasl_password", "redis.password", "triton.admin_key")
 
 
 class StackSettings(Section):

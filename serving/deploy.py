@@ -8,7 +8,7 @@ until every gateway has acknowledged, then retires. Each step can be repeated.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,11 +145,11 @@ class Deployer:
                 raise
         return report
 
-    def reconcile(self, tokens: Path | None = None) -> list[str]:
+    def reconcile(self, tokens: Callable[[str], Path | None] = lambda _: None) -> list[str]:
         """Make Triton serve what `serving.json` says, as after its restart.
 
         Args:
-            tokens: Token store for versions whose folder has to be made again.
+            tokens: From a bundle whose folder has to be made again to its token store.
 
         Returns:
             Models that had to be loaded.
@@ -161,7 +161,7 @@ class Deployer:
                 for bundle, version in versions.items():
                     if not self.repository.placed(model, version.version):
                         verify(self.layout.bundle(bundle))
-                        self.repository.place(self.layout.bundle(bundle), model, version.version, tokens)
+                        self.repository.place(self.layout.bundle(bundle), model, version.version, tokens(bundle))
                 some = next(iter(versions))
                 numbers = [version.version for version in versions.values()]
                 self.repository.configure(describe(self.layout.bundle(some)), numbers)

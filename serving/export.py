@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import hashlib
 import json
@@ -124,6 +125,8 @@ class Repository:
             shutil.copy(bundle / "code" / "serving" / "runtime" / "model.py", work / "model.py")
             runtime = {"threads": self.threads, "tokens": str(tokens) if tokens else ""}
             (work / "runtime.json").write_text(json.dumps(runtime))
+            # Byte code now: a file that appears after the load makes Triton load the version again with the next one.
+            compileall.compile_dir(work, quiet=2, force=True)
 
     def placed(self, model: str, version: int) -> bool:
         """Whether a version's folder is there."""

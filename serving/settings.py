@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from features.settings import Section
 
@@ -14,6 +14,14 @@ class TritonSettings(Section):
 
     url: str = Field("", description="host:port of Triton's gRPC; empty: the local stack's own server.")
     repository: Path | None = Field(None, description="Model repository; empty: triton/repository of the stack.")
+    admin_key: SecretStr = Field(
+        SecretStr(""), description="Key of Triton's restricted model repository; from the environment only."
+    )
+    instances: int = Field(1, ge=1, le=64, description="Processes of each version.")
+    threads: int = Field(1, ge=0, le=256, description="CPU threads of each process; 0: as many as torch wants.")
+    drain_s: float = Field(
+        60.0, ge=0, le=3600, description="Seconds a deployment waits for gateways to let go of what it replaced."
+    )
 
 
 class GatewaySettings(Section):

@@ -1,0 +1,41 @@
+"""`freshrank deploy`: a bundle to a Triton version beside the old one, probed, then routed to."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+
+def command(
+    bundle: Annotated[str, typer.Option(help="Id of the bundle.")],
+    alias: Annotated[
+        str, typer.Option(help="champion, challenger or popularity; by default what the bundle's model is for.")
+    ] = "",
+    unblessed: Annotated[bool, typer.Option("--unblessed", help="Deploy a champion that no gate has blessed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
+) -> None:
+    """Load a bundle beside what is live, score its probes, then route to it; safe to run again after a kill."""
+    from freshrank import serve
+
+    began = time.monotonic()
+    report = serve.deploy(bundle, alias, unblessed=unblessed)
+    seconds = time.monotonic() - began
+    if as_json:
+        print(json.dumps({**asdict(report), "seconds": round(seconds, 3)}))
+        return
+    did = (
+        "was live already" if report.already else f"live after {report.probes} probes within {report.probe_max_abs:.1e}"
+    )
+    more = "".join(
+        f"; {name} {', '.join(bundles)}"
+        for name, bundles in (("retired", report.retired), ("draining", report.draining))
+        if bundles
+    )
+    print(
+        f"deploy: {report.bundle} {did} as {report.alias}: {report.triton_model} version {report.version}, "
+        f"generation {report.generation}{more}; {seconds:.1f} s"
+    )
