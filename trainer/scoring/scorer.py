@@ -15,12 +15,18 @@ import torch
 from safetensors.torch import load_file
 
 from trainer.models.batch import Batch
-from trainer.models.registry import build, model_class, parse_recipe
+from trainer.models.popularity import Popularity
+from trainer.models.ranker import Ranker
+from trainer.models.recipe import parse
+from trainer.models.registry import model_class
 from trainer.scoring.encoding import PREFIXES, Encoding, Items, Raw
 from trainer.scoring.lookup import Lookup, assemble
-from trainer.scoring.tokens import ContentSource, ItemTokens
+from trainer.scoring.tokens import ContentSource, ItemTokens, Tokens
 
 Inputs = Mapping[str, npt.NDArray[Any]]
+
+
+DTYPES: dict[str, Any] = {"float": np.float32, "int64": np.int64, "string": object}
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class Scorer:
 
     Args:
         folder: The bundle.
+        tokens: Content tokens to use instead of the bundle's own copy, made by the same encoder.
 
     Attributes:
         info: `bundle.json`.
@@ -70,23 +77,24 @@ class Scorer:
         outputs: Names of what it returns, such as `cvr_logit`.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, tokens: Tokens | None = None) -> None:
         self.folder = Path(folder)
         self.info: dict[str, Any] = json.loads((self.folder / "bundle.json").read_text())
         self.encoding = Encoding.load(self.folder)
         self.items = load_items(self.folder / "item_tokens")
         recipe = json.loads((self.folder / "recipe.json").read_text())
-        name, schema = self.info["model"], self.encoding.schema
-        self.schema = schema
-        self.ranker = build(name, schema, recipe)
+        kind = ranker_class(self.info["model"])
+        self.schema = schema = self.encoding.schema
+        typed: Any = parse(kind.Recipe, recipe)
+        self.ranker = kind(schema, typed)
         self.ranker.load_state_dict(load_file(self.folder / "dense.safetensors"))
         self.ranker.eval()
-        self.lookup = Lookup(schema, model_class(name).spaces(schema, parse_recipe(name, recipe)))
+        self.lookup = Lookup(schema, kind.spaces(schema, typed))
         load_tables(self.folder, self.lookup)
         self.lookup.eval()
-        self.content = (
-            ContentSource(ItemTokens(self.folder / "item_tokens"), self.items) if self.encoding.content else None
-        )
+        self.content: ContentSource | None = None
+        if self.encoding.content:
+            self.content = ContentSource(tokens or ItemTokens(self.folder / "item_tokens"), self.items)
         self.inputs = inputs_of(self.encoding)
         self.outputs: list[str] = self.info["outputs"]
         self._correction = math.log(self.info["negatives_kept"])
@@ -152,6 +160,22 @@ class Scorer:
             shift = self._correction if task in self.encoding.tasks else 0.0
             found[f"{task}_logit"] = (logits_S.float() + shift).numpy()
         return found
+
+
+def ranker_class(name: str) -> type[Ranker]:
+    """The class of a model: a registered one, or popularity, which is counted instead of trained."""
+    return Popularity if name == "popularity" else model_class(name)
+
+
+def as_inputs(raw: Raw, inputs: list[Input]) -> dict[str, npt.NDArray[Any]]:
+    """The inputs of `Scorer.score` that carry raw columns of one request: what the gateway sends for it."""
+    found: dict[str, npt.NDArray[Any]] = {}
+    for spec in inputs:
+        values = raw.columns[spec.column]
+        if spec.kind == "string":
+            values = np.array([value or "" for value in values.tolist()], dtype=object)
+        found[spec.name] = values if spec.kind == "string" else values.astype(DTYPES[spec.kind])
+    return found
 
 
 def load_items(folder: Path) -> Items:

@@ -1,0 +1,294 @@
+"""Bundles: everything that makes a score, in one immutable folder named by its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from features import atomic
+from features.content.store import TokenStore
+from features.errors import DataError, NotReadyError
+from trainer.checkpoints import Checkpoints, read_full
+from trainer.data.window import Window, chunks, raw, select
+from trainer.embeddings.sharded import table_name
+from trainer.embeddings.warm import SUMS
+from trainer.job import Job, Prepared
+from trainer.models.registry import model_class, parse_recipe
+from trainer.scoring.encoding import Encoding, Items, Raw
+from trainer.scoring.lookup import tables
+from trainer.scoring.scorer import Scorer, as_inputs, inputs_of, save_items
+from trainer.scoring.tokens import write_item_tokens
+
+FORMAT = 1
+PROBES = 64
+LOGITS = "logit:"  # prefix of the probes' scores, beside the columns that are inputs
+
+
+def make_bundle(job: Job, bundles: Path) -> str:
+    """Bundle a finished training.
+
+    Args:
+        job: The training.
+        bundles: Folder of all bundles.
+
+    Returns:
+        The bundle's id.
+
+    Raises:
+        NotReadyError: If the training has not finished.
+    """
+    done, noted = job.folder / "done.json", job.folder / "bundle.json"
+    if not done.exists():
+        raise NotReadyError(
+            "the training has not finished", field="train", value=job.id, remedy="run `freshrank train` to its end"
+        )
+    if noted.exists() and (bundles / json.loads(noted.read_text())["bundle"]).exists():
+        return str(json.loads(noted.read_text())["bundle"])
+    result, prepared = json.loads(done.read_text()), Prepared.load(job.folder / "inputs")
+    full = read_full(Checkpoints(job.folder).path(result["step"]))
+    window, schema = Window(Path(job.window)), prepared.encoding.schema
+    layout = tuple(tables(schema, model_class(job.model).spaces(schema, parse_recipe(job.model, job.recipe))))
+    embeddings: dict[str, dict[str, Tensor]] = {}
+    for t in layout:
+        name = f"lookup.collections.{t.space}.embeddings.{table_name(t)}.weight"
+        space = embeddings.setdefault(t.space, {})
+        space[t.table] = full[f"model.{name}"][:, : t.width].contiguous()
+        sums = full.get(f"tables.{table_name(t)}")
+        if sums is not None:
+            space[t.table + SUMS] = (sums if sums.dim() == 1 else sums[:, : t.width]).contiguous()
+    dense = {key.removeprefix("model.ranker."): value for key, value in full.items() if key.startswith("model.ranker.")}
+    tokens = TokenStore(Path(job.tokens)) if job.tokens else None
+    info = {
+        "model": job.model,
+        "window": window.id,
+        "trained_until": prepared.plan.valid_from,
+        "negatives_kept": prepared.plan.negatives_kept,
+        "encoder": Path(job.tokens).name if job.tokens else None,
+        "incumbent": Path(job.incumbent).name if job.incumbent else None,
+        "warm": prepared.plan.warm,
+        "warm_why": prepared.plan.why,
+        "seed": job.typed().seed,
+    }
+    metrics = {key: result[key] for key in ("steps", "step", "loss", "auc", "looks")}
+    bundle = write_bundle(
+        bundles,
+        window,
+        prepared.encoding,
+        prepared.items,
+        dense=dense,
+        embeddings=embeddings,
+        recipe=job.recipe,
+        info=info,
+        metrics=metrics,
+        tokens=tokens,
+        contents=(set(prepared.texts), set(prepared.images)),
+    )
+    atomic.write_text(noted, json.dumps({"bundle": bundle}))
+    return bundle
+
+
+def write_bundle(
+    bundles: Path,
+    window: Window,
+    encoding: Encoding,
+    items: Items,
+    *,
+    dense: Mapping[str, Tensor],
+    embeddings: Mapping[str, Mapping[str, Tensor]],
+    recipe: Mapping[str, Any],
+    info: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    tokens: TokenStore | None,
+    contents: tuple[set[str], set[str]],
+) -> str:
+    """Write a bundle, score its probes with it, name it by its content.
+
+    Args:
+        bundles: Folder of all bundles.
+        window: The window it was trained on.
+        encoding: What it reads.
+        items: The item table.
+        dense: Weights of the dense part.
+        embeddings: Space → table → weights.
+        recipe: The model's recipe, all fields.
+        info: What `bundle.json` says besides inputs and outputs.
+        metrics: What `metrics.json` says.
+        tokens: Where content tokens come from.
+        contents: Content hashes of texts and of photos to copy, besides those of the item table.
+
+    Returns:
+        The id: 16 hexadecimal digits of the sha256 of `SHA256SUMS`.
+    """
+    bundles.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=bundles, prefix=".making.") as made:
+        work = Path(made)
+        encoding.save(work)
+        for table, vocabulary in encoding.vocabularies.items():
+            keys = sorted(vocabulary, key=vocabulary.__getitem__)
+            rows = pa.array(range(1, len(keys) + 1), pa.int64())
+            pq.write_table(pa.table({"key": keys, "row": rows}), work / "vocab" / f"{table}.parquet")
+        save_items(work / "item_tokens", items)
+        if encoding.content and tokens:
+            texts, images = (
+                sorted(have | {sha for sha in known if sha})
+                for have, known in zip(contents, (items.text_sha, items.image_sha), strict=True)
+            )
+            evaluated = _evaluated(window)
+            texts, images = sorted({*texts, *evaluated[0]}), sorted({*images, *evaluated[1]})
+            write_item_tokens(work / "item_tokens", tokens, texts, images, encoding.content)
+        (work / "embeddings").mkdir()
+        for space, weights in embeddings.items():
+            save_file(dict(weights), work / "embeddings" / f"{space}.safetensors")
+        save_file({name: value.contiguous() for name, value in dense.items()}, work / "dense.safetensors")
+        _json(work / "recipe.json", recipe)
+        _json(work / "metrics.json", metrics)
+        shutil.copyfile(window.folder / "manifest.json", work / "manifest.json")
+        _copy_code(work / "code")
+        inputs = [asdict(i) for i in inputs_of(encoding)]
+        signature: dict[str, Any] = {"inputs": inputs, "outputs": []}
+        _json(work / "bundle.json", {**info, "format": FORMAT, **signature})
+        probes = list(_probes(window, encoding))
+        outputs = _outputs(Scorer(work), probes)
+        signature["outputs"] = outputs
+        digest = hashlib.sha256(json.dumps(signature, sort_keys=True).encode()).hexdigest()
+        _json(work / "bundle.json", {**info, "format": FORMAT, **signature, "schema_hash": digest})
+        _write_probes(work, probes)
+        sums = _sums(work)
+        (work / "SHA256SUMS").write_text(sums)
+        bundle = hashlib.sha256(sums.encode()).hexdigest()[:16]
+        with atomic.new_folder(bundles / bundle) as target:
+            for path in sorted(work.iterdir()):
+                path.rename(target / path.name)
+    return bundle
+
+
+def verify(folder: Path) -> None:
+    """Check a bundle against its sums and its name.
+
+    Args:
+        folder: The bundle.
+
+    Raises:
+        DataError: If a file is missing, changed or too many, or the bundle is not the one its name says.
+    """
+    path = folder / "SHA256SUMS"
+    if not path.exists():
+        raise _corrupt(folder, "SHA256SUMS is missing")
+    sums = path.read_text()
+    if hashlib.sha256(sums.encode()).hexdigest()[:16] != folder.name:
+        raise _corrupt(folder, "SHA256SUMS does not match the bundle's name")
+    if (now := _sums(folder)) != sums:
+        changed = {line.split("  ", 1)[1] for line in set(now.splitlines()) ^ set(sums.splitlines())}
+        raise _corrupt(folder, f"changed or missing: {', '.join(sorted(changed)[:3])}")
+
+
+def read_probes(folder: Path) -> list[tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[np.float32]]]]:
+    """A bundle's probes.
+
+    Args:
+        folder: The bundle.
+
+    Returns:
+        For each: the inputs of `Scorer.score`, and the scores that the trainer got, output → [C].
+    """
+    found = []
+    kinds = {i["name"]: i["kind"] for i in json.loads((folder / "bundle.json").read_text())["inputs"]}
+    types: dict[str, Any] = {"float": np.float32, "int64": np.int64, "string": object}
+    for row in pq.read_table(folder / "probes.parquet").to_pylist():
+        inputs = {name: np.array(row[name], dtype=types[kind]) for name, kind in kinds.items()}
+        scores = {
+            name.removeprefix(LOGITS): np.array(value, dtype=np.float32)
+            for name, value in row.items()
+            if name.startswith(LOGITS)
+        }
+        found.append((inputs, scores))
+    return found
+
+
+def _probes(window: Window, encoding: Encoding) -> Iterator[Raw]:
+    """Requests of the newest training day, evenly spaced."""
+    columns = list(encoding.columns())
+    file = window.training[-1:]
+    every = max(1, pq.read_metadata(file[0]).num_rows // PROBES)
+    seen = given = 0
+    for chunk in chunks(file, columns, 256):
+        found = raw(chunk, columns)
+        for row in range(chunk.rows.num_rows):
+            if seen % every == 0 and given < PROBES and found.counts["candidate"][row]:
+                given += 1
+                yield select(found, np.array([row]))
+            seen += 1
+
+
+def _outputs(scorer: Scorer, probes: list[Raw]) -> list[str]:
+    with torch.inference_mode():
+        return [f"{task}_logit" for task in scorer.ranker(scorer.batch(probes[0]))]
+
+
+def _write_probes(work: Path, probes: list[Raw]) -> None:
+    scorer = Scorer(work)
+    types = {"float": pa.float32(), "int64": pa.int64(), "string": pa.string()}
+    fields = [(i.name, pa.list_(types[i.kind])) for i in scorer.inputs]
+    fields += [(LOGITS + name, pa.list_(pa.float32())) for name in scorer.outputs]
+    rows = []
+    for probe in probes:
+        inputs = as_inputs(probe, scorer.inputs)
+        scores = {LOGITS + name: value.tolist() for name, value in scorer.score(inputs).items()}
+        rows.append({name: value.tolist() for name, value in inputs.items()} | scores)
+    pq.write_table(pa.Table.from_pylist(rows, pa.schema(fields)), work / "probes.parquet")
+
+
+def _evaluated(window: Window) -> tuple[set[str], set[str]]:
+    """Content hashes of what day D showed: known by the cut, so the bundle can have it."""
+    found: tuple[set[str], set[str]] = (set(), set())
+    columns = ["cand_text_sha", "cand_image_sha"]
+    for chunk in chunks(window.evaluation, columns, 2048):
+        for shas, name in zip(found, columns, strict=True):
+            shas.update(sha for sha in chunk.column(name).tolist() if sha)
+    return found
+
+
+def _copy_code(target: Path) -> None:
+    """The models and the scoring runtime, as they are now."""
+    source = Path(__file__).resolve().parent
+    for path in [source / "__init__.py", *(source / "models").rglob("*.py"), *(source / "scoring").rglob("*.py")]:
+        place = target / "trainer" / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+
+
+def _sums(folder: Path) -> str:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    lines = []
+    for path in files:
+        if path.name != "SHA256SUMS":
+            with path.open("rb") as file:
+                lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.relative_to(folder)}\n")
+    return "".join(lines)
+
+
+def _json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True))
+
+
+def _corrupt(folder: Path, what: str) -> DataError:
+    return DataError(
+        "the bundle is corrupt",
+        field="bundle",
+        value=f"{folder.name} ({what})",
+        remedy="remove it and bundle again, or restore it",
+    )
