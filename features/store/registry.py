@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ def apply(layout: Layout, settings: FeatureSettings, online: OnlineStore) -> str
         work = layout.feast / "work" / f"{name}.db"
         work.parent.mkdir(parents=True, exist_ok=True)
         work.unlink(missing_ok=True)  # left by a killed run
+        import_feast()
         _store(layout, work, online).apply(feast_objects(layout, definitions))
         atomic.write_text(target.with_suffix(".json"), json.dumps(asdict(definitions), indent=1) + "\n")
         atomic.write_bytes(target, work.read_bytes())
@@ -142,8 +144,23 @@ def _missing(service: str) -> NotReadyError:
     )
 
 
-def _store(layout: Layout, registry: Path, online: OnlineStore | None) -> Any:
+def import_feast() -> None:
+    """Import Feast without torch, which it loads where it is installed and uses for nothing that we ask of it.
+
+    That saves a third of the start of every step, and 450 MB.
+    """
     os.environ.setdefault("FEAST_USAGE", "False")
+    if "torch" in sys.modules or "feast" in sys.modules:
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]  # an import of it now fails, as if it were not installed
+    try:
+        import feast  # noqa: F401
+    finally:
+        del sys.modules["torch"]
+
+
+def _store(layout: Layout, registry: Path, online: OnlineStore | None) -> Any:
+    import_feast()
     from feast import FeatureStore, RepoConfig
     from feast.repo_config import RegistryConfig
 
