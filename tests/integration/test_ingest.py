@@ -27,14 +27,15 @@ from features.topics import ensure
 from freshrank.sources.event import Event
 from freshrank.sources.publish import publish
 from tests.integration.broker import T0, clicks, impressions, own_topics, records, rows, stored
+from tests.stack import Stack
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def kafka(stack: Any, request: pytest.FixtureRequest) -> KafkaSettings:
-    return own_topics(stack.settings.kafka, "ingest")
+def kafka(stack: Stack) -> KafkaSettings:
+    return own_topics(stack.need("kafka").kafka, "ingest")
 
 
 @pytest.fixture
