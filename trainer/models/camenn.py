@@ -113,8 +113,10 @@ class CameNN(Ranker):
             )
         self.frame: TransformerFrame | ReluFrame | LstmFrame
         if r.frame == "transformer":
+            with_user = self.tasks if r.alignment_context == "full" else (self.task,)
+            prefix = with_user if r.attention == "prefix" else None
             self.frame = TransformerFrame(
-                width, r.heads, r.feed_forward, r.dropout, r.experts, r.top_k, self.tasks, r.attention == "prefix"
+                width, r.heads, r.feed_forward, r.dropout, r.experts, r.top_k, self.tasks, prefix
             )
         elif r.frame == "mmoe":
             fields = (len(self.user_fields), len(self.own_fields))

@@ -22,7 +22,7 @@ from trainer.models.layers.reversal import reversal_strength
 from trainer.models.layers.text_cnn import TextCNN
 from trainer.models.ranker import Ranker
 from trainer.models.recipe import Optimizer, RecipeError
-from trainer.models.schema import Schema, Space
+from trainer.models.schema import Feature, Schema, Space
 
 Fusion = Literal["ids", "image", "conc", "maf", "maf_adv", "maf_ddma"]
 
@@ -87,8 +87,8 @@ class MARNRecipe:
 class MARN(Ranker):
     """Fuses IDs, image, title and statistics into item representations, and reads a user's behaviours with them.
 
-    A candidate field is a statistic where it was a number (`buckets`), an ID else. An item that lacks its image or title
-    is represented by the other modalities.
+    A candidate field is a statistic where it was a number (`buckets`), an ID else. An item that lacks its image or
+    title is represented by the other modalities.
 
     Args:
         schema: What the data have.
@@ -112,17 +112,17 @@ class MARN(Ranker):
         self.properties = [f.name for f in past if _own(f.name) not in _names(schema)]
         self.space_of = {name: space.name for space in self.spaces(schema, r) for name in space.features}
         inputs = {"ids": sum(_id_width(r, name) for name in self.ids)} if self.ids else {}
-        if schema.content is not None:
-            self.title = TextCNN(schema.content.text_width, r.title_filters, r.title_windows)
-            inputs |= {"image": schema.content.image_width, "title": self.title.width}
-        if self.statistics:
-            inputs["statistic"] = r.statistic_width * len(self.statistics)
+        inputs |= {"image": schema.content.image_width} if schema.content is not None else {}
         if r.fusion in ("ids", "image"):
-            if r.fusion not in inputs:
-                raise RecipeError("the data lack it", field="fusion", value=r.fusion, remedy=f"use one of: {[*inputs]}")
-            inputs = {r.fusion: inputs[r.fusion]}
+            inputs = {r.fusion: inputs[r.fusion]} if r.fusion in inputs else {}
+        else:
+            if schema.content is not None:
+                self.title = TextCNN(schema.content.text_width, r.title_filters, r.title_windows)
+                inputs["title"] = self.title.width
+            if self.statistics:
+                inputs["statistic"] = r.statistic_width * len(self.statistics)
         if not inputs:
-            raise RecipeError("the data have no items", field="model", value="marn", remedy="use a model of fields")
+            raise RecipeError("the data lack it", field="fusion", value=r.fusion, remedy="use a model of fields")
         self.modalities = tuple(inputs)
         self.projections = nn.ModuleDict({name: nn.Linear(width, r.width) for name, width in inputs.items()})
         self.fusion: MultimodalFusion | None = None
@@ -149,21 +149,13 @@ class MARN(Ranker):
         def want(space: str, width: int, name: str) -> None:
             fields.setdefault(space, (width, []))[1].append(name)
 
-        own = _names(schema)
-        for f in schema.group("item"):
-            if f.kind == "id":
-                width = recipe.statistic_width if f.buckets else _id_width(recipe, f.name)
-                want("statistic" if f.buckets else f"id{width}", width, f.name)
+        own = {f.name: _item_space(recipe, f) for f in schema.group("item")}
         history = schema.sequence(recipe.sequence) if recipe.history_items > 0 else None
-        buckets = {f.name: f.buckets for f in schema.features}
-        for f in history.features if history else ():
-            name = _own(f.name)
-            if name not in own:
-                want("property", recipe.property_width, f.name)
-            elif buckets[name]:
-                want("statistic", recipe.statistic_width, f.name)
-            else:
-                want(f"id{_id_width(recipe, name)}", _id_width(recipe, name), f.name)
+        past = {f.name: _own(f.name) for f in history.features} if history else {}
+        for name, meaning in [*zip(own, own, strict=True), *past.items()]:
+            space, width = own.get(meaning, ("property", recipe.property_width))
+            if space:
+                want(space, width, name)
         for f in schema.group("user", "context", "cross") if recipe.context else ():
             want("context", recipe.context_width, f.name)
         return tuple(Space(name, width, tuple(names), recipe.init_std) for name, (width, names) in fields.items())
@@ -294,6 +286,14 @@ def _own(name: str) -> str:
 
 def _names(schema: Schema) -> set[str]:
     return {f.name for f in schema.group("item")}
+
+
+def _item_space(recipe: MARNRecipe, feature: Feature) -> tuple[str, int]:
+    """Space and width of a field of items; no space where the recipe does not look at it."""
+    if feature.kind != "id" or recipe.fusion == "image" or (feature.buckets and recipe.fusion == "ids"):
+        return "", 0
+    width = recipe.statistic_width if feature.buckets else _id_width(recipe, feature.name)
+    return "statistic" if feature.buckets else f"id{width}", width
 
 
 def _id_width(recipe: MARNRecipe, name: str) -> int:

@@ -80,7 +80,9 @@ def parse(kind: type[R], values: Mapping[str, Any] | None = None, prefix: str = 
     for name, value in (values or {}).items():
         if name not in known:
             raise RecipeError("unknown field", field=prefix + name, value=value, remedy=f"use one of: {_names(known)}")
-        given[name] = _value(hints[name], value, prefix + name, default=known[name].default)
+        factory = known[name].default_factory
+        default = known[name].default if factory is MISSING else factory()
+        given[name] = _value(hints[name], value, prefix + name, default)
     return kind(**given)
 
 

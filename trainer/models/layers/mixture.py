@@ -35,7 +35,7 @@ class TransformerFrame(nn.Module):
         experts: Experts (M).
         top_k: Experts that a gate keeps.
         tasks: Tasks; each has its gate and its tower.
-        prefix: Whether the user's side is encoded on its own.
+        prefix: Tasks that read a user's side encoded on its own; None for joint attention.
     """
 
     def __init__(
@@ -47,19 +47,19 @@ class TransformerFrame(nn.Module):
         experts: int,
         top_k: int,
         tasks: Sequence[str],
-        prefix: bool,
+        prefix: Sequence[str] | None,
     ) -> None:
         super().__init__()
 
         def block() -> EncoderBlock:
             return EncoderBlock(width, heads, feed_forward, dropout)
 
-        self.prefix = prefix
+        self.prefix = prefix is not None
         self.shared = block()
         self.experts = nn.ModuleList(block() for _ in range(experts))
         self.towers = nn.ModuleDict({task: block() for task in tasks})
-        self.gates = nn.ModuleDict({task: TopKGate(width * (1 + prefix), experts, top_k) for task in tasks})
-        self.user_gates = nn.ModuleDict({task: TopKGate(width, experts, top_k) for task in tasks if prefix})
+        self.gates = nn.ModuleDict({task: TopKGate(width * (1 + self.prefix), experts, top_k) for task in tasks})
+        self.user_gates = nn.ModuleDict({task: TopKGate(width, experts, top_k) for task in prefix or ()})
         self.expert_use: dict[str, Tensor] = {}
 
     def gate_weights(self, tokens: Tokens, tasks: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -70,7 +70,7 @@ class TransformerFrame(nn.Module):
         user_BD = masked_mean(tokens.user_BUD, tokens.user_mask_BU)
         both_SE = torch.cat([user_BD.index_select(0, tokens.request_S), own_SD], dim=1)
         return (
-            {task: self.user_gates[task](user_BD) for task in tasks},
+            {task: self.user_gates[task](user_BD) for task in tasks if task in self.user_gates},
             {task: self.gates[task](both_SE) for task in tasks},
         )
 

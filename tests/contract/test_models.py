@@ -1,0 +1,271 @@
+"""What every registered model keeps, on small random data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.models.factory import Embedded, make_batch, make_schema, take_requests
+from trainer.models.batch import Batch
+from trainer.models.recipe import RecipeError, parse, plain
+from trainer.models.registry import REGISTRY, build, parse_recipe
+from trainer.models.schema import Schema
+
+# Recipes that make a model small and its dropout nil; fields that a recipe lacks are left out.
+SMALL: dict[str, Any] = {
+    "width": 8,
+    "heads": 2,
+    "feed_forward": 16,
+    "layers": 1,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "hidden": [16],
+    "title_filters": 4,
+}
+VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
+    "camenn": (
+        {},
+        {"attention": "joint", "history": "tokens"},
+        {"frame": "mmoe"},
+        {"frame": "mose", "history": "item", "target": "modalities"},
+        {"alignment_context": "full", "history": "item", "target": "modalities"},
+    ),
+    "marn": (
+        {},
+        {"fusion": "conc", "behaviours": "gru"},
+        {"fusion": "maf_adv", "tradeoff": "losses"},
+        {"fusion": "image"},
+    ),
+}
+CASES = [(name, variant) for name in sorted(REGISTRY) for variant in VARIANTS.get(name, ({},))]
+IDS = ["-".join([name, *map(str, variant.values())]) for name, variant in CASES]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small matrices are fastest on one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def small(name: str, variant: dict[str, Any]) -> dict[str, Any]:
+    """The small recipe of a model."""
+    known = plain(parse_recipe(name))
+    return {
+        k: v for k, v in SMALL.items() if k in known and isinstance(known[k], list) == isinstance(v, list)
+    } | variant
+
+
+def make(name: str, variant: dict[str, Any], schema: Schema | None = None, seed: int = 0) -> Embedded:
+    """A small model with plain tables."""
+    return Embedded(name, schema or make_schema(), small(name, variant), seed)
+
+
+def scores(model: Embedded, batch: Batch) -> torch.Tensor:
+    """Scores of the ranking task in evaluation."""
+    model.eval()
+    with torch.no_grad():
+        found: torch.Tensor = model(batch)["cvr"]
+    return found
+
+
+@pytest.mark.parametrize(("name", "variant"), CASES, ids=IDS)
+def test_learns_by_heart(name: str, variant: dict[str, Any]) -> None:
+    """Overfits 64 requests of two candidates, one of them bought, to near-zero loss of the ranking task."""
+    schema = make_schema()
+    batch = make_batch(schema, 64, 2, items=39, seed=3)
+    ids = batch.ids | {"item_id": torch.arange(128) % 39 + 1}
+    # a user field with a row for each request makes the labels a function of what every model sees
+    fields = tuple(replace(f, rows=65) if f.name == "age_band" else f for f in schema.features)
+    schema = replace(schema, features=fields)
+    owner = torch.arange(64) + 1
+    batch = replace(batch, ids=ids | {"age_band": owner}, labels_S={"cvr": ((owner % 2)[batch.request_S]).float()})
+    model = make(name, variant, schema)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.03)
+    loss = torch.tensor(1.0)
+    for _ in range(150):
+        model.train()
+        optimiser.zero_grad()
+        losses = model.losses(batch)
+        loss = losses["cvr"]
+        torch.stack(list(losses.values())).sum().backward()
+        optimiser.step()
+        if loss < 0.02:
+            break
+    assert loss < 0.05
+    bought = scores(model, batch)[batch.labels_S["cvr"] > 0.5]
+    assert bool((bought > 0).all())
+
+
+@pytest.mark.parametrize(("name", "variant"), CASES, ids=IDS)
+def test_same_seed_same_model(name: str, variant: dict[str, Any]) -> None:
+    """Two models of one seed have equal weights, losses and gradients; another seed differs."""
+    batch = make_batch(make_schema(), 8, 3)
+    found = []
+    for seed in (5, 5, 6):
+        model = make(name, variant, seed=seed)
+        loss = model.loss(batch)
+        loss.backward()
+        found.append((loss.detach(), [p.grad for p in model.parameters() if p.grad is not None]))
+    assert torch.equal(found[0][0], found[1][0])
+    assert all(torch.equal(a, b) for a, b in zip(found[0][1], found[1][1], strict=True))
+    assert not torch.equal(found[0][0], found[2][0])
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"empty_history": True},
+        {"no_text": True},
+        {"no_image": True},
+        {"no_text": True, "no_image": True, "empty_history": True},
+        {"candidates": (1,)},
+        {"candidates": (1, 4)},
+        {"candidates": (1000,), "items": 40},
+    ],
+    ids=["no-history", "no-text", "no-image", "nothing", "one-candidate", "one-and-four", "thousand"],
+)
+@pytest.mark.parametrize(("name", "variant"), CASES, ids=IDS)
+def test_survives(name: str, variant: dict[str, Any], case: dict[str, Any]) -> None:
+    """Finite scores of every candidate, finite losses and gradients, whatever is missing."""
+    batch = make_batch(make_schema(), **case)
+    model = make(name, variant)
+    model.eval()
+    with torch.no_grad():
+        for task, logits_S in model(batch).items():
+            assert logits_S.shape == batch.request_S.shape, task
+            assert torch.isfinite(logits_S).all(), task
+    if case.get("candidates") == (1000,):
+        return
+    model.train()
+    model.loss(batch).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(("name", "variant"), CASES, ids=IDS)
+def test_masked_values_do_not_count(name: str, variant: dict[str, Any]) -> None:
+    """Whatever stands where a mask is False, scores stay."""
+    batch = make_batch(make_schema(), 6, 3, seed=2)
+    model = make(name, variant)
+    content = batch.content
+    assert content is not None
+    noise = torch.Generator().manual_seed(9)
+    dirt_ITD = torch.randn(content.text_ITD.shape, generator=noise) * 50
+    dirt_IPD = torch.randn(content.image_IPD.shape, generator=noise) * 50
+    has_image = content.image_mask_I
+    dirty = replace(
+        content,
+        text_ITD=torch.where(content.text_mask_IT[..., None], content.text_ITD, dirt_ITD),
+        image_IPD=torch.where(has_image[:, None, None], content.image_IPD, dirt_IPD),
+        image_global_ID=torch.where(has_image[:, None], content.image_global_ID, dirt_IPD[:, 0]),
+        history_BL={k: torch.where(batch.masks_BL[k], v, (v + 5) % 12) for k, v in content.history_BL.items()},
+    )
+    ids = {
+        k: torch.where(batch.masks_BL[k.split(".")[0]], v, (v + 1) % 4) if "." in k else v for k, v in batch.ids.items()
+    }
+    assert not bool(has_image.all())
+    assert not bool(content.text_mask_IT.all())
+    clean, changed = scores(model, batch), scores(model, replace(batch, content=dirty, ids=ids))
+    torch.testing.assert_close(changed, clean, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "variant"), CASES, ids=IDS)
+def test_batch_mates_do_not_count(name: str, variant: dict[str, Any]) -> None:
+    """A request scores the same alone, beside others, and in another order."""
+    batch = make_batch(make_schema(), candidates=(3, 1, 5, 2), seed=4)
+    model = make(name, variant)
+    together = scores(model, batch)
+    for b in range(4):
+        alone = scores(model, take_requests(batch, [b]))
+        torch.testing.assert_close(alone, together[batch.request_S == b], atol=1e-5, rtol=1e-5)
+    turned = scores(model, take_requests(batch, [3, 2, 1, 0]))
+    torch.testing.assert_close(turned[:2], together[batch.request_S == 3], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "variant"), CASES, ids=IDS)
+def test_position_shown_does_not_count(name: str, variant: dict[str, Any]) -> None:
+    """The position that a candidate was shown at enters no score."""
+    batch = make_batch(make_schema(), 4, 3)
+    model = make(name, variant)
+    assert torch.equal(scores(model, batch), scores(model, replace(batch, position_S=None, labels_S={})))
+
+
+@pytest.mark.parametrize(("name", "variant"), CASES, ids=IDS)
+def test_state_dict_round_trip(name: str, variant: dict[str, Any]) -> None:
+    """Weights and the recipe's plain values make the same model again."""
+    schema, batch = make_schema(), make_batch(make_schema(), 4, 3)
+    model = make(name, variant)
+    recipe = json.loads(json.dumps(plain(model.model.recipe)))
+    again = Embedded(name, schema, recipe, seed=99)
+    again.load_state_dict(model.state_dict())
+    assert again.model.recipe == model.model.recipe
+    assert torch.equal(scores(again, batch), scores(model, batch))
+
+
+@pytest.mark.parametrize(("name", "variant"), CASES, ids=IDS)
+def test_every_weight_learns(name: str, variant: dict[str, Any]) -> None:
+    """Each weight of the dense part gets a gradient from some batch."""
+    model = make(name, variant)
+    model.train()
+    # several batches: an expert that no gate chose gets none from one
+    for seed in range(4):
+        model.loss(make_batch(make_schema(), 16, 4, seed=seed)).backward()
+    without = [k for k, p in model.model.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
+    assert without == []
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_learns_clicks(name: str) -> None:
+    """The task can be chosen: `ctr` where the data have it."""
+    schema = make_schema(tasks=("cvr", "ctr"))
+    if "task" not in plain(parse_recipe(name)):
+        pytest.skip("scores all tasks")
+    model = Embedded(name, schema, small(name, {"task": "ctr"}))
+    batch = make_batch(schema, 4, 3)
+    found = model(batch)
+    assert "ctr" in found
+    assert "ctr" in model.losses(batch)
+    if "cvr" in found:
+        return  # scores all tasks
+    with pytest.raises(RecipeError, match="task"):
+        build(name, schema, small(name, {"task": "gmv"}))
+
+
+@pytest.mark.parametrize("name", sorted(set(REGISTRY) - {"marn", "fashionbert", "mmss"}))
+def test_takes_flat_data(name: str) -> None:
+    """Models of fields and sequences also take data without histories and content, numbers included."""
+    schema = make_schema(content=False, sequences=(), numbers=True)
+    try:
+        model = Embedded(name, schema, small(name, {}))
+    except RecipeError as error:
+        pytest.skip(f"says so: {error}")
+    batch = make_batch(schema, 4, 3)
+    assert torch.isfinite(scores(model, batch)).all()
+
+
+def test_unknown_model_and_field_are_named() -> None:
+    """One clear error names field, value and remedy."""
+    with pytest.raises(RecipeError, match=r"unknown model: model = 'camen'; use one of: .*camenn"):
+        build("camen", make_schema())
+    with pytest.raises(RecipeError, match=r"unknown field: widht = 3; use one of: .*width"):
+        parse_recipe("camenn", {"widht": 3})
+    with pytest.raises(RecipeError, match="not one of the choices: attention = 'cross'; use one of: 'joint', 'prefix'"):
+        parse_recipe("camenn", {"attention": "cross"})
+    with pytest.raises(RecipeError, match="wrong type: width = '64'; give int"):
+        parse_recipe("camenn", {"width": "64"})
+    with pytest.raises(RecipeError, match=r"wrong type: optimizer\.lr = 'fast'; give float"):
+        parse_recipe("camenn", {"optimizer": {"lr": "fast"}})
+
+
+def test_nested_recipe_keeps_defaults() -> None:
+    """A part of a nested table changes that part alone."""
+    kind = REGISTRY["camenn"].Recipe
+    recipe = parse(kind, {"optimizer": {"lr": 0.1}})
+    assert (recipe.optimizer.lr, recipe.optimizer.beta1) == (0.1, 0.95)
