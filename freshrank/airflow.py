@@ -13,6 +13,17 @@ from features.errors import FreshrankError, NotReadyError, UnreachableError
 
 DAG = "retrain"
 ENDED = ("success", "failed")
+STEPS = (
+    "ingest",
+    "labels",
+    "features",
+    "content",
+    "window",
+    "train",
+    "bundle",
+    "evaluate",
+    "gate",
+)  # of every good run
 
 
 class RunFailed(FreshrankError):
@@ -113,20 +124,18 @@ class AirflowClient:
                 value=dag,
                 remedy="see `freshrank logs airflow-dags`",
             )
-        if status == 409:
-            run_id = self._existing(dag, run_id, start)
-            if again:
-                self.clear(run_id, dag=dag)
-        return run_id if status == 409 else str(answer["dag_run_id"])
+        if status != 409:
+            return str(answer["dag_run_id"])
+        run_id = self.run_of(day, dag=dag) or run_id
+        if again:
+            self.clear(run_id, dag=dag)
+        return run_id
 
-    def _existing(self, dag: str, run_id: str, logical_date: str) -> str:
-        status, _ = self.call("GET", f"/dags/{dag}/dagRuns/{quote(run_id, safe='')}", accept=(404,))
-        if status == 200:
-            return run_id
-        # A scheduled run has the same logical date under another name.
-        query = f"logical_date_gte={quote(logical_date)}&logical_date_lte={quote(logical_date)}"
-        _, answer = self.call("GET", f"/dags/{dag}/dagRuns?{query}")
-        return str(answer["dag_runs"][0]["dag_run_id"])
+    def run_of(self, day: dt.date, *, dag: str = DAG) -> str | None:
+        """Id of the run whose data interval begins on a day, triggered or scheduled; nothing when there is none."""
+        start = quote(times.format_us(times.run_start(day)), safe="")
+        _, answer = self.call("GET", f"/dags/{dag}/dagRuns?logical_date_gte={start}&logical_date_lte={start}")
+        return str(answer["dag_runs"][0]["dag_run_id"]) if answer["dag_runs"] else None
 
     def clear(self, run_id: str, *, dag: str = DAG, only_failed: bool = False) -> None:
         """Let a run's tasks run again.

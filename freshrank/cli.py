@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "down": ("freshrank.commands.down", "Stop the local stack.", "Stack"),
     "status": ("freshrank.commands.status", "Each server's state, address, memory and age.", "Stack"),
     "logs": ("freshrank.commands.logs", "The servers' logs.", "Stack"),
+    "airflow": ("freshrank.commands.airflow", "Start and watch runs of the daily DAG.", "Stack"),
     "settings": ("freshrank.commands.settings", "Every setting: value, origin, meaning.", "Stack"),
     "topics": ("freshrank.commands.topics", "Create or check the Kafka topics.", "Data"),
     "source": ("freshrank.commands.source", "Publish a source's events to Kafka; describe a source.", "Data"),
