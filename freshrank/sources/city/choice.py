@@ -146,8 +146,12 @@ class Choice:
         self._weight_shown = np.where(
             listings.text_weight > 0, (said - self._log_weight_C[self._first]) / 0.5, 0.0
         ).clip(-3, 3)
-        self._price = ((np.log(listings.price) - self._log_price_C[listings.category]) / 0.35).clip(-3, 3)
+        self._price = self.price_in_category(listings.category, listings.price)
         self._quality = self.goods.product_quality[listings.product]
+
+    def price_in_category(self, category: Ints, price: Ints) -> Floats:
+        """Log price against the category's mean, in units of a usual spread."""
+        return np.asarray(((np.log(price) - self._log_price_C[category]) / 0.35).clip(-3, 3))
 
     def wants(self, moments: Moments, shopper: Ints, homes: Homes) -> Floats:
         """Wish for each category now, in logits [B, C]: need, and what goes with recent purchases."""

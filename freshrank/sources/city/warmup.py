@@ -22,7 +22,8 @@ BOUGHT_A_VISIT = 1.0  # mean purchases a visit
 def purchases(
     seed: int, day: int, plan: Plan, choice: Choice, homes: Homes, retrieval: Retrieval
 ) -> tuple[Ints, Ints, Floats, Ints, Ints]:
-    """Purchases of a day by search: of 50 listings found, those with the best odds are bought, about one a visit.
+    """Purchases of a day by search: of 50 listings found, about one a visit is bought, and of each
+    category at most one.
 
     Returns:
         Shopper slot, category, time in days, quantity, listing slot.
@@ -37,8 +38,13 @@ def purchases(
         odds = np.exp(1.3 * (chances.click_utility + chances.buy_utility) / 2)
         chance = np.minimum(0.9, odds * (BOUGHT_A_VISIT / odds.sum(axis=1).mean()))
         listings = choice.listings
-        hit = draws.uniform(draws.combine(keys[:, None], listings.serial[slots])) < chance
-        rows, columns = np.nonzero(hit)
+        luck = draws.uniform(draws.combine(keys[:, None], listings.serial[slots])) / chance
+        rows, columns = np.nonzero(luck < 1.0)
+        best = np.lexsort((luck[rows, columns], listings.category[slots[rows, columns]], rows))
+        rows, columns = rows[best], columns[best]
+        kinds = rows * len(choice.goods.cycle) + listings.category[slots[rows, columns]]
+        first = np.r_[True, kinds[1:] != kinds[:-1]] if len(kinds) else np.zeros(0, dtype=bool)
+        rows, columns = rows[first], columns[first]  # who looks for a good buys one of it
         found = slots[rows, columns]
         quantity = np.ones(len(rows), dtype=np.int64)
         time = block.time[rows] + (60.0 + 20.0 * columns) / 86_400.0
