@@ -30,6 +30,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "features": ("freshrank.commands.features", "Feast: definitions and snapshots, offline and online.", "Data"),
     "window": ("freshrank.commands.window", "Seven days and an evaluation day, immutable.", "Data"),
     "content": ("freshrank.commands.content", "Listings' texts and photos to tokens.", "Data"),
+    "train": ("freshrank.commands.train", "A day's model on its window, or any model on a flat CTR set.", "Model"),
+    "bundle": ("freshrank.commands.bundle", "Everything that makes the scores, immutable.", "Model"),
     "deploy": ("freshrank.commands.deploy", "A bundle to Triton, probed, then routed to.", "Serving"),
     "rollback": ("freshrank.commands.rollback", "The champion before this one, at once.", "Serving"),
     "versions": ("freshrank.commands.versions", "What is live, and every version's state.", "Serving"),

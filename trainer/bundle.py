@@ -30,12 +30,11 @@ from trainer.job import Job, Prepared
 from trainer.models.registry import model_class, parse_recipe
 from trainer.scoring.encoding import Encoding, Items, Raw
 from trainer.scoring.lookup import tables
-from trainer.scoring.scorer import Scorer, as_inputs, inputs_of, save_items
+from trainer.scoring.scorer import DTYPES, Scorer, as_inputs, inputs_of, save_items
 from trainer.scoring.tokens import write_item_tokens
 
 FORMAT = 1
 PROBES = 64
-LOGITS = "logit:"  # prefix of the probes' scores, beside the columns that are inputs
 
 
 def make_bundle(job: Job, bundles: Path) -> str:
@@ -197,7 +196,7 @@ def verify(folder: Path) -> None:
 
 
 def read_probes(folder: Path) -> list[tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[np.float32]]]]:
-    """A bundle's probes.
+    """A bundle's probes: `probes.parquet` has a row a request, its raw columns and a list of logits for each output.
 
     Args:
         folder: The bundle.
@@ -206,16 +205,16 @@ def read_probes(folder: Path) -> list[tuple[dict[str, npt.NDArray[Any]], dict[st
         For each: the inputs of `Scorer.score`, and the scores that the trainer got, output → [C].
     """
     found = []
-    kinds = {i["name"]: i["kind"] for i in json.loads((folder / "bundle.json").read_text())["inputs"]}
-    types: dict[str, Any] = {"float": np.float32, "int64": np.int64, "string": object}
+    info = json.loads((folder / "bundle.json").read_text())
     for row in pq.read_table(folder / "probes.parquet").to_pylist():
-        inputs = {name: np.array(row[name], dtype=types[kind]) for name, kind in kinds.items()}
-        scores = {
-            name.removeprefix(LOGITS): np.array(value, dtype=np.float32)
-            for name, value in row.items()
-            if name.startswith(LOGITS)
-        }
-        found.append((inputs, scores))
+        inputs = {}
+        for i in info["inputs"]:
+            value = row[i["column"]]
+            value = value if isinstance(value, list) else [value]
+            if i["kind"] == "string":
+                value = [text or "" for text in value]
+            inputs[i["name"]] = np.array(value, dtype=DTYPES[i["kind"]])
+        found.append((inputs, {name: np.array(row[name], dtype=np.float32) for name in info["outputs"]}))
     return found
 
 
@@ -242,13 +241,18 @@ def _outputs(scorer: Scorer, probes: list[Raw]) -> list[str]:
 def _write_probes(work: Path, probes: list[Raw]) -> None:
     scorer = Scorer(work)
     types = {"float": pa.float32(), "int64": pa.int64(), "string": pa.string()}
-    fields = [(i.name, pa.list_(types[i.kind])) for i in scorer.inputs]
-    fields += [(LOGITS + name, pa.list_(pa.float32())) for name in scorer.outputs]
+    fields = []
+    for i in scorer.inputs:
+        fields.append((i.column, types[i.kind] if i.name.startswith("user__") else pa.list_(types[i.kind])))
+    fields += [(name, pa.list_(pa.float32())) for name in scorer.outputs]
     rows = []
     for probe in probes:
         inputs = as_inputs(probe, scorer.inputs)
-        scores = {LOGITS + name: value.tolist() for name, value in scorer.score(inputs).items()}
-        rows.append({name: value.tolist() for name, value in inputs.items()} | scores)
+        row: dict[str, Any] = {name: value.tolist() for name, value in scorer.score(inputs).items()}
+        for i in scorer.inputs:
+            values = inputs[i.name].tolist()
+            row[i.column] = values[0] if i.name.startswith("user__") else values
+        rows.append(row)
     pq.write_table(pa.Table.from_pylist(rows, pa.schema(fields)), work / "probes.parquet")
 
 
@@ -263,10 +267,12 @@ def _evaluated(window: Window) -> tuple[set[str], set[str]]:
 
 
 def _copy_code(target: Path) -> None:
-    """The models and the scoring runtime, as they are now."""
+    """The models, the scoring and Triton's side of it, as they are now; the last lies in a later room."""
     source = Path(__file__).resolve().parent
-    for path in [source / "__init__.py", *(source / "models").rglob("*.py"), *(source / "scoring").rglob("*.py")]:
-        place = target / "trainer" / path.relative_to(source)
+    runtime = [source.parent / "serving" / "__init__.py", *(source.parent / "serving" / "runtime").rglob("*.py")]
+    scoring = [source / "__init__.py", *(source / "models").rglob("*.py"), *(source / "scoring").rglob("*.py")]
+    for path in scoring + runtime:
+        place = target / path.relative_to(source.parent)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
 

@@ -1,0 +1,65 @@
+"""`freshrank train`: a day's model on its window, or any model on a flat CTR set."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated
+
+import typer
+
+
+def command(
+    date: Annotated[str, typer.Option(help="The run's day D, YYYY-MM-DD: trains on its window.")] = "",
+    model: Annotated[str, typer.Option(help="Registered model; by default train.model.")] = "",
+    data: Annotated[str, typer.Option(help="Folder of a flat CTR set with its dataset.toml, instead of a day.")] = "",
+    recipe: Annotated[str, typer.Option(help="Recipe of a flat CTR set's training, TOML.")] = "",
+    out: Annotated[
+        str, typer.Option(help="Folder of a flat training's result.json; by default runs/<set>-<model>.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
+) -> None:
+    """Train, from nothing or from the incumbent; an interrupted training goes on with its next batch."""
+    from features.errors import UsageError
+
+    if bool(date) == bool(data):
+        raise UsageError("what to train on", field="--date", value=date, remedy="give --date or --data, one of them")
+    if data:
+        _flat(data, model, recipe, out, as_json)
+        return
+    if recipe:
+        raise UsageError(
+            "a day's recipe stands in the settings", field="--recipe", value=recipe, remedy="set train.recipe.<model>"
+        )
+    from features.times import parse_date
+    from freshrank.retrain import train
+
+    began = time.monotonic()
+    done = train(parse_date(date), model or None)
+    seconds = time.monotonic() - began
+    if as_json:
+        print(json.dumps({**vars(done), "seconds": round(seconds, 3)}))
+        return
+    shown = "" if done.loss is None else f", log loss {done.loss:.4f} on the held-out tenth"
+    shown += "" if done.auc is None else f", AUC {done.auc:.4f}"
+    print(
+        f"train {done.train}{'' if done.new else ' (as before)'}: {done.model} "
+        f"{'warm' if done.warm else 'from nothing'}, {done.batches} batches{shown}, in {seconds:.1f} s"
+    )
+
+
+def _flat(data: str, model: str, recipe: str, out: str, as_json: bool) -> None:
+    from pathlib import Path
+
+    from freshrank.settings import load
+    from trainer.flat.run import run
+
+    began, model = time.monotonic(), model or load().train.model
+    target = Path(out) if out else Path("runs") / f"{Path(data).resolve().name}-{model}"
+    result = run(Path(data), model, Path(recipe) if recipe else None, target)
+    if as_json:
+        print(json.dumps(result))
+        return
+    print(
+        f"train: AUC {result['auc']:.4f}, log loss {result['logloss']:.4f} on the test split, {target}/result.json, in {time.monotonic() - began:.1f} s"
+    )

@@ -1,0 +1,238 @@
+"""The daily retrain's own steps: training, bundle, evaluation, gate, tied together by what each left for the next."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from features import atomic
+from features.errors import FreshrankError, NotReadyError
+from features.layout import Layout
+from freshrank.settings import Settings, load
+from trainer.job import Job, prepare, typed_recipe
+
+
+class TrainingError(FreshrankError):
+    """A worker of the training ended badly; its own words stand above."""
+
+    exit_code, code = 1, "training_failed"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training.
+
+    Args:
+        train: Its identity.
+        model: The model.
+        window: Its window.
+        warm: Whether it started from the incumbent.
+        why: Why, or why not.
+        loss: Log loss on the held-out tenth.
+        auc: AUC on it.
+        batches: Batches trained.
+        new: False where it had finished before.
+    """
+
+    train: str
+    model: str
+    window: str
+    warm: bool
+    why: str
+    loss: float | None
+    auc: float | None
+    batches: int
+    new: bool
+
+
+def step_name(settings: Settings, step: str, model: str) -> str:
+    """Name of a step's note: the settings' model has the plain name, another one its own beside it."""
+    return step if model == settings.train.model else f"{step}-{model}"
+
+
+def note(layout: Layout, day: dt.date, step: str) -> dict[str, Any]:
+    """What a step left for the next.
+
+    Raises:
+        NotReadyError: If the step has not run.
+    """
+    path = layout.step(day, step)
+    if not path.exists():
+        raise NotReadyError(
+            f"{step} has not run for this day",
+            field="date",
+            value=day.isoformat(),
+            remedy=f"run `freshrank {step.split('-')[0]} --date {day}` first",
+        )
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def champion(layout: Layout) -> str | None:
+    """The bundle that is live as champion, if there is one."""
+    from serving.state import CHAMPION, ServingFile
+
+    return ServingFile(layout).read().aliases.get(CHAMPION)
+
+
+def make_job(settings: Settings, day: dt.date, model: str) -> Job:
+    """The training of a day: its window, the incumbent to start from, the settings."""
+    from features.content.encode import encoder_hash
+    from features.window.build import of_day
+
+    layout = settings.layout
+    incumbent = champion(layout)
+    tokens = layout.tokens(encoder_hash(settings.content))
+    values = settings.train.model_dump(mode="json")
+    return Job(
+        window=str(layout.window(of_day(layout, day))),
+        tokens=str(tokens) if (tokens / "index.parquet").exists() else None,
+        checkpoints=str(layout.root / "checkpoints"),
+        model=model,
+        recipe=typed_recipe(model, settings.train.recipe.get(model, {})),
+        settings=values,
+        incumbent=str(layout.bundle(incumbent)) if incumbent else None,
+        log=str(layout.logs / "tensorboard"),
+    )
+
+
+def train(day: dt.date, model: str | None = None) -> Trained:
+    """Train a day's model under torchrun, or go on where an interrupted training stopped.
+
+    Args:
+        day: The run's day D.
+        model: The model; by default the settings'.
+    """
+    settings = load()
+    layout, model = settings.layout, model or settings.train.model
+    name = step_name(settings, "train", model)
+    with atomic.lock(layout.lock(name)):
+        job = _same_day(make_job(settings, day, model), layout, day, name)
+        new = not (job.folder / "done.json").exists()
+        if new:
+            prepared = prepare(job)
+            plan = prepared.plan
+            print(
+                f"train: {model} {'warm, ' if plan.warm else 'from nothing, '}{plan.why}; "
+                f"{plan.epochs} epochs at most, {plan.negatives_kept:.1%} of negatives kept",
+                file=sys.stderr,
+            )
+            job.save(job.folder / "job.json")
+            _torchrun(job, settings.train.workers)
+        result = json.loads((job.folder / "done.json").read_text())
+        trained = Trained(
+            job.id,
+            model,
+            job.window.rsplit("/", 1)[-1],
+            result["warm"],
+            result["why"],
+            result["loss"],
+            result["auc"],
+            result["steps"],
+            new,
+        )
+        job.save(job.folder / "job.json")
+        atomic.write_text(layout.step(day, name), json.dumps({**vars(trained), "job": str(job.folder / "job.json")}))
+    return trained
+
+
+def _same_day(job: Job, layout: Layout, day: dt.date, name: str) -> Job:
+    """The day's earlier job where only the incumbent differs because that job's own bundle is live by now.
+
+    A run that is cleared and run again after its deployment must end in the same bundle, not start from itself.
+    """
+    path = layout.step(day, name)
+    if not path.exists():
+        return job
+    before = Job.load(Path(json.loads(path.read_text())["job"]))
+    bundle = before.folder / "bundle.json"
+    own = json.loads(bundle.read_text())["bundle"] if bundle.exists() else None
+    if own and job.incumbent and job.incumbent.endswith(own):
+        if replace(job, incumbent=before.incumbent).id == before.id:
+            return before
+    return job
+
+
+def _torchrun(job: Job, workers: int) -> None:
+    """Start the workers and wait; they die with this process."""
+    from freshrank.settings import project_root
+
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", str(workers),
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1",
+        "-m", "trainer.train", str(job.folder / "job.json"),
+    ]  # fmt: skip
+    threads = str(job.typed().threads)
+    environ = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    process = subprocess.Popen(command, env=environ, cwd=project_root(), stdout=sys.stderr, preexec_fn=_die_with_parent)
+    try:
+        code = process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait(30)
+        raise
+    if code:
+        raise TrainingError(
+            "the training failed", field="exit code", value=code, remedy="read the workers' words above"
+        )
+
+
+def _die_with_parent() -> None:
+    import ctypes
+    import signal
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """The bundles of a day.
+
+    Args:
+        bundle: The trained model's.
+        popularity: The window's popularity.
+        model: The model.
+        window: The window.
+        megabytes: Size of the model's bundle.
+        seconds: How long it took.
+    """
+
+    bundle: str
+    popularity: str
+    model: str
+    window: str
+    megabytes: float
+    seconds: float
+
+
+def bundle(day: dt.date, model: str | None = None) -> Bundled:
+    """Bundle a day's training, and its window's popularity.
+
+    Args:
+        day: The run's day D.
+        model: The model; by default the settings'.
+    """
+    from trainer.bundle import make_bundle
+    from trainer.data.window import Window
+    from trainer.popularity import make_popularity
+
+    began = time.monotonic()
+    settings = load()
+    layout, model = settings.layout, model or settings.train.model
+    job = Job.load(Path(note(layout, day, step_name(settings, "train", model))["job"]))
+    name = step_name(settings, "bundle", model)
+    with atomic.lock(layout.lock(name)):
+        made = make_bundle(job, layout.bundles)
+        window = Window(Path(job.window))
+        popularity = make_popularity(window, layout.bundles, settings.train.tasks[0])
+        size = sum(file.stat().st_size for file in layout.bundle(made).rglob("*") if file.is_file()) / 1e6
+        done = Bundled(made, popularity, model, window.id, round(size, 3), round(time.monotonic() - began, 3))
+        atomic.write_text(layout.step(day, name), json.dumps({**vars(done), "train": job.id}))
+    return done
