@@ -14,7 +14,7 @@ from features.eventlog.schema import Row, to_arrow
 from features.eventlog.table import open_or_create
 from features.events import EVENTS, decode, impression_id
 from features.layout import Layout
-from features.times import DAY, format_us, parse_us
+from features.times import format_us, parse_us
 
 
 def us(text: str) -> int:
@@ -84,9 +84,7 @@ class Lake:
 
     def write(self, complete_until: int | None = None) -> Layout:
         """Append what was collected since the last time to the tables, and say up to when the log is complete."""
-        until = (
-            complete_until or max((row.known_time for rows in self.rows.values() for row in rows), default=0) + DAY * 9
-        )
+        until = complete_until or us("12-31 00:00")
         write_text(self.layout.state / "ingested_until", f"{until}\n")
         for topic, rows in self.rows.items():
             open_or_create(self.layout.table(topic), topic)
