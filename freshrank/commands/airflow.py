@@ -34,10 +34,8 @@ def trigger(
     began, day = time.monotonic(), times.parse_date(date)
     with AirflowClient(addresses.airflow_url(all_settings.load())) as airflow:
         run_id = airflow.trigger(day, again=again)
-        if wait:
-            answer = _watch(airflow, run_id, timeout_s)
-        else:
-            answer = {"run_id": run_id, "state": airflow.run_state(run_id)}
+        started = {"run_id": run_id, "state": airflow.run_state(run_id)}
+        answer = _watch(airflow, run_id, timeout_s) if wait else started
     _show(answer, as_json, time.monotonic() - began)
 
 
