@@ -84,6 +84,7 @@ def publish(
             future.add_errback(failed.append)
             counts[event.topic] += 1
             if count % _PROGRESS_EVERY == 0:
+                client.flush(timeout=120)  # the client queues without limit
                 progress(count, event.time_us)
             if failed:
                 break

@@ -215,11 +215,11 @@ def check_whole(kafka: KafkaSettings, layout: Layout) -> None:
 def test_killed_at_random_moments_the_log_is_the_same(published: KafkaSettings, layout: Layout) -> None:
     draw = random.Random(7)
     kills = 0
-    for _ in range(6):
+    for _ in range(5):
         there = sum(1 for _ in layout.lake.glob("*/_delta_log/*.json"))
         child = Child(published, layout, batch_records=40)
         kills += child.kill_after(layout, there + draw.randrange(1, 8), draw.randrange(40_000))
-    assert kills >= 4
+    assert kills >= 3
     ingest(published, layout, batch_records=40)
     check_whole(published, layout)
 

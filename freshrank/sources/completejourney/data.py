@@ -182,7 +182,7 @@ class Journey:
                 GROUP BY GROUPING SETS ((week, department, product_category), (week, department), (week))
             ), imputed AS (
                 SELECT f.product_id, f.week, CAST(coalesce(c.price, d.price, a.price, 199) AS BIGINT) AS price
-                FROM first f JOIN products p USING (product_id)
+                FROM first f LEFT JOIN products p USING (product_id)
                 LEFT JOIN typical c ON c.week = f.before AND c.department = p.department
                     AND c.product_category = p.product_category
                 LEFT JOIN typical d ON d.week = f.before AND d.department = p.department AND d.product_category IS NULL
