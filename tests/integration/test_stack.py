@@ -1,0 +1,137 @@
+"""The stack comes up whatever state things are in, and leaves nothing when it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from freshrank.stack import addresses, processes
+from freshrank.stack.servers.kafka import PROBE_TOPIC
+from tests.stack import Stack, own_stack, until
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def own() -> Iterator[Stack]:
+    with own_stack("lifecycle") as made:
+        yield made
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as trial:
+        return trial.connect_ex((addresses.HOST, port)) == 0
+
+
+def test_after_the_supervisor_was_killed_up_recovers_and_nothing_acknowledged_is_lost(own: Stack) -> None:
+    settings = own.need("kafka", "redis")
+    host, _, port = settings.redis.url.partition(":")
+    redis.Redis(host=host, port=int(port)).set("trial", "acknowledged")
+    with contextlib.closing(KafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers)) as producer:
+        offset = producer.send(PROBE_TOPIC, b"acknowledged", partition=0).get(10).offset
+
+    (supervisor,) = own.pids("supervisor")
+    orphans = own.pids("redis") + own.pids("kafka")
+    os.kill(supervisor, signal.SIGKILL)
+    until(lambda: supervisor not in own.pids(), "the supervisor to be gone")
+    own.up("kafka", "redis")
+    assert not set(orphans) & set(own.pids())
+
+    assert redis.Redis(host=host, port=int(port)).get("trial") == b"acknowledged"
+    options = {"bootstrap_servers": settings.kafka.bootstrap_servers, "consumer_timeout_ms": 5000}
+    with contextlib.closing(KafkaConsumer(**options)) as consumer:
+        place = TopicPartition(PROBE_TOPIC, 0)
+        consumer.assign([place])
+        consumer.seek(place, offset)
+        assert next(iter(consumer)).value == b"acknowledged"
+
+
+def test_down_leaves_no_process_and_no_port(own: Stack) -> None:
+    own.need("redis", "triton")
+    own.run("down")
+    assert own.pids() == []
+    assert not any(listens(own.port_base + offset) for offset in range(addresses.PORTS))
+    assert not list(Path("/dev/shm").glob(f"freshrank_{processes.stack_id(own.root)}_*"))
+    own.run("down")  # a second time does no harm
+
+
+def test_down_ends_orphans_when_the_supervisor_is_gone(own: Stack) -> None:
+    own.need("redis")
+    (supervisor,) = own.pids("supervisor")
+    os.kill(supervisor, signal.SIGKILL)
+    assert own.pids("redis")
+    own.run("down")
+    assert own.pids() == []
+
+
+def test_a_taken_port_gives_one_line_that_says_what_to_do(own: Stack) -> None:
+    port = own.port_base + addresses.REDIS
+    with socket.socket() as taken:
+        taken.bind((addresses.HOST, port))
+        taken.listen()
+        ended = own.run("up", "--only", "redis", check=False)
+    assert ended.returncode == 2
+    last = ended.stderr.strip().splitlines()[-1]
+    assert f"port {port} of redis is taken by" in last
+    assert f"process {os.getpid()}" in last
+    assert "FRESHRANK_STACK__PORT_BASE" in last
+
+
+def test_a_server_that_cannot_start_gives_one_line_with_its_own_words(own: Stack) -> None:
+    (own.root / "redis").mkdir()
+    (own.root / "redis" / "appendonlydir").write_text("not a folder")
+    ended = own.run("up", "--only", "redis", check=False)
+    assert ended.returncode == 4
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("freshrank: redis")
+    assert "freshrank logs redis" in last
+
+
+def test_an_unknown_server_is_a_usage_error(own: Stack) -> None:
+    ended = own.run("up", "--only", "redis,kaffka", check=False)
+    assert ended.returncode == 2
+    assert "kaffka" in ended.stderr
+
+
+def test_a_server_named_by_settings_is_not_started(own: Stack, stack: Stack) -> None:
+    elsewhere = stack.need("redis").redis.url
+    own.file.write_text(own.file.read_text() + f'\n[redis]\nurl = "{elsewhere}"\n')
+    assert own.up("redis", "gateway")["ready_s"].keys() == {"gateway"}
+    assert own.pids("redis") == []
+    states = {one["name"]: one for one in own.json("status")["servers"]}
+    assert (states["redis"]["state"], states["redis"]["address"]) == ("external", elsewhere)
+    assert states["gateway"]["state"] == "ready"
+
+
+def test_changed_settings_start_the_servers_again(own: Stack) -> None:
+    own.need("redis")
+    before = own.pids("redis")
+    own.up("redis")
+    assert own.pids("redis") == before
+    own.file.write_text(own.file.read_text().replace("accept_client_time = true", "accept_client_time = false"))
+    own.up("redis")
+    assert own.pids("redis") != before
+
+
+def test_every_listener_is_on_loopback_and_the_idle_stack_fits_its_memory(stack: Stack) -> None:
+    import psutil
+
+    stack.need("kafka", "redis", "triton", "airflow", "gateway")
+    stack.up()
+    own = set(stack.pids())
+    bound = {one.laddr.ip for one in psutil.net_connections("tcp") if one.status == "LISTEN" and one.pid in own}
+    assert bound <= {addresses.HOST, f"::ffff:{addresses.HOST}", "::1"}
+    status = stack.json("status")
+    assert {one["name"]: one["state"] for one in status["servers"]} == dict.fromkeys(
+        ("kafka", "redis", "triton", "airflow", "gateway", "supervisor"), "ready"
+    )
+    assert all(one["pss_mb"] > 0 and one["age_s"] > 0 and one["address"] for one in status["servers"])
+    assert status["pss_mb"] < 3 * 1024
