@@ -32,6 +32,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "content": ("freshrank.commands.content", "Listings' texts and photos to tokens.", "Data"),
     "train": ("freshrank.commands.train", "A day's model on its window, or any model on a flat CTR set.", "Model"),
     "bundle": ("freshrank.commands.bundle", "Everything that makes the scores, immutable.", "Model"),
+    "evaluate": ("freshrank.commands.evaluate", "A day's bundle beside incumbent and popularity.", "Model"),
+    "gate": ("freshrank.commands.gate", "Whether a day's bundle may replace the incumbent, and why.", "Model"),
     "deploy": ("freshrank.commands.deploy", "A bundle to Triton, probed, then routed to.", "Serving"),
     "rollback": ("freshrank.commands.rollback", "The champion before this one, at once.", "Serving"),
     "versions": ("freshrank.commands.versions", "What is live, and every version's state.", "Serving"),

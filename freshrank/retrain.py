@@ -154,10 +154,8 @@ def _same_day(job: Job, layout: Layout, day: dt.date, name: str) -> Job:
     before = Job.load(Path(json.loads(path.read_text())["job"]))
     bundle = before.folder / "bundle.json"
     own = json.loads(bundle.read_text())["bundle"] if bundle.exists() else None
-    if own and job.incumbent and job.incumbent.endswith(own):
-        if replace(job, incumbent=before.incumbent).id == before.id:
-            return before
-    return job
+    live = own is not None and job.incumbent is not None and Path(job.incumbent).name == own
+    return before if live and replace(job, incumbent=before.incumbent).id == before.id else job
 
 
 def _torchrun(job: Job, workers: int) -> None:

@@ -60,6 +60,5 @@ def _flat(data: str, model: str, recipe: str, out: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result))
         return
-    print(
-        f"train: AUC {result['auc']:.4f}, log loss {result['logloss']:.4f} on the test split, {target}/result.json, in {time.monotonic() - began:.1f} s"
-    )
+    shown = f"AUC {result['auc']:.4f}, log loss {result['logloss']:.4f} on the test split"
+    print(f"train: {model}, {shown}, {target}/result.json, in {time.monotonic() - began:.1f} s")

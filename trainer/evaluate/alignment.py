@@ -1,0 +1,101 @@
+"""How well a bundle tells a listing's own text and photo from another's, on products it was never trained on.
+
+Positive: the listing as it is. ITA's negative: its photo with another listing's text; TIA's: its text with another's
+photo. The other one is drawn at random, or from the same category. Everything goes through the served interface: only
+the content hashes of a candidate are exchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.data.window import chunks, raw, select
+from trainer.scoring.encoding import Raw
+from trainer.scoring.scorer import Scorer
+
+TASKS = {"ita": "cand_text_sha", "tia": "cand_image_sha"}
+
+
+def accuracy(files: Sequence[Path], scorer: Scorer, seen: set[str], limit: int = 1000) -> dict[str, Any] | None:
+    """ITA and TIA accuracy of a bundle, half of the pairs positive.
+
+    Args:
+        files: A day's requests.
+        scorer: The bundle.
+        seen: Items shown on training days; they are left out.
+        limit: Products to look at, at most.
+
+    Returns:
+        `products`, and for `ita` and `tia` the accuracy against `random` and `same_category` negatives (None without
+        pairs) with the number of pairs; None for a model without these tasks. ITA and TIA share their positives: they
+        are not independent evidence.
+    """
+    tasks = [task for task in TASKS if f"{task}_logit" in scorer.outputs]
+    if not tasks or scorer.content is None:
+        return None
+    listings, categories = _listings(files, scorer, seen, limit)
+    found: dict[str, Any] = {"products": len(listings)}
+    positive = [scorer.score_raw(listing) for listing in listings]
+    for task in tasks:
+        found[task] = {}
+        for kind in ("random", "same_category"):
+            pairs = _others(listings, categories, kind == "same_category")
+            right = []
+            for place, other in pairs:
+                changed = _exchanged(listings[place], listings[other], TASKS[task])
+                right.append(float(positive[place][f"{task}_logit"][0]) > 0)
+                right.append(float(scorer.score_raw(changed)[f"{task}_logit"][0]) < 0)
+            found[task][kind] = float(np.mean(right)) if right else None
+            found[task][f"{kind}_pairs"] = len(right)
+    return found
+
+
+def _listings(files: Sequence[Path], scorer: Scorer, seen: set[str], limit: int) -> tuple[list[Raw], list[str]]:
+    """Products with text and photo, never shown in training, each in the request that showed it first."""
+    assert scorer.content is not None
+    tokens, columns = scorer.content.tokens, list(scorer.encoding.columns())
+    listings: list[Raw] = []
+    categories: list[str] = []
+    have: set[str] = set()
+    for chunk in chunks(files, sorted({*columns, "i_category"}), 512):
+        found = raw(chunk, sorted({*columns, "i_category"}))
+        items, counts = found.columns["cand_item"], found.counts["candidate"]
+        owner = np.repeat(np.arange(len(counts)), counts)
+        ok = (tokens.rows(found.columns["cand_text_sha"]) >= 0) & (tokens.rows(found.columns["cand_image_sha"]) >= 0)
+        for at in np.flatnonzero(ok).tolist():
+            if items[at] in seen or items[at] in have or len(listings) >= limit:
+                continue
+            have.add(items[at])
+            kept = np.zeros(len(items), bool)
+            kept[at] = True
+            listings.append(select(found, np.array([owner[at]]), kept))
+            category = found.columns["i_category"][at] if "i_category" in found.columns else None
+            categories.append(category or "")
+    return listings, categories
+
+
+def _others(listings: list[Raw], categories: list[str], same: bool) -> list[tuple[int, int]]:
+    """A listing and another whose text and photo both differ, drawn by a fixed seed."""
+    rng = np.random.default_rng(0)
+    pairs = []
+    for place, listing in enumerate(listings):
+        for other in rng.permutation(len(listings)).tolist():
+            alike = not same or (categories[place] and categories[place] == categories[other])
+            if alike and all(_sha(listing, c) != _sha(listings[other], c) for c in TASKS.values()):
+                pairs.append((place, other))
+                break
+    return pairs
+
+
+def _sha(listing: Raw, column: str) -> Any:
+    return listing.columns[column][0]
+
+
+def _exchanged(listing: Raw, other: Raw, column: str) -> Raw:
+    changed: npt.NDArray[Any] = other.columns[column]
+    return Raw({**listing.columns, column: changed}, listing.counts)

@@ -1,0 +1,164 @@
+"""Figures of a ranking: AUC, AUC averaged over users, log loss, calibration, and intervals by resampling requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+def auc(score: npt.NDArray[Any], label: npt.NDArray[Any], weight: F64 | None = None) -> float | None:
+    """Area under the ROC curve; ties count half.
+
+    Args:
+        score: Scores, [n].
+        label: 0 or 1, [n].
+        weight: Weights, [n]; 1 by default.
+
+    Returns:
+        The area, or None where there is one class only.
+
+    Example:
+        >>> auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1]))
+        0.75
+    """
+    prepared = _Auc(score, label)
+    return prepared(np.ones(len(score)) if weight is None else weight)
+
+
+class _Auc:
+    """AUC of fixed scores under changing weights: sorted once, then linear."""
+
+    def __init__(self, score: npt.NDArray[Any], label: npt.NDArray[Any]) -> None:
+        self.order = np.argsort(score, kind="stable")
+        self.positive = label[self.order] > 0
+        ordered = score[self.order]
+        self.starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(score) else None
+
+    def __call__(self, weight: F64) -> float | None:
+        if self.starts is None:
+            return None
+        w = weight[self.order]
+        positive = np.add.reduceat(np.where(self.positive, w, 0.0), self.starts)
+        negative = np.add.reduceat(np.where(self.positive, 0.0, w), self.starts)
+        pairs = positive.sum() * negative.sum()
+        if pairs == 0:
+            return None
+        below = np.cumsum(negative) - negative
+        return float((positive * (below + negative / 2)).sum() / pairs)
+
+
+def user_auc(score: npt.NDArray[Any], label: npt.NDArray[Any], user: I64) -> float | None:
+    """AUC within each user that has both classes, averaged with the users' candidates as weights.
+
+    Args:
+        score: Scores, [n].
+        label: 0 or 1, [n].
+        user: Number of the user, [n].
+
+    Returns:
+        The average, or None where no user has both classes.
+    """
+    order = np.argsort(user, kind="stable")
+    cuts = np.flatnonzero(np.diff(user[order])) + 1
+    total, weight = 0.0, 0
+    for part in np.split(order, cuts):
+        found = auc(score[part], label[part]) if len(part) else None
+        if found is not None:
+            total, weight = total + found * len(part), weight + len(part)
+    return total / weight if weight else None
+
+
+def log_loss(logit: npt.NDArray[Any], label: npt.NDArray[Any]) -> float | None:
+    """Mean binary cross-entropy of logits."""
+    x = np.asarray(logit, np.float64)
+    return float(np.mean(np.logaddexp(0, x) - x * (label > 0))) if len(x) else None
+
+
+def calibration(logit: npt.NDArray[Any], label: npt.NDArray[Any]) -> float | None:
+    """Predicted positives over actual ones; None where there are none."""
+    actual = float((label > 0).sum())
+    return float((1 / (1 + np.exp(-np.asarray(logit, np.float64)))).sum() / actual) if actual else None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its bootstrap interval.
+
+    Args:
+        value: The estimate on the data themselves.
+        low: Lower end.
+        high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def auc_difference(
+    first: npt.NDArray[Any],
+    second: npt.NDArray[Any],
+    label: npt.NDArray[Any],
+    request: I64,
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int = 0,
+) -> Interval | None:
+    """AUC of one model minus another's on the same candidates, with a paired bootstrap by request.
+
+    Args:
+        first: Scores of one model, [n].
+        second: Scores of the other, [n].
+        label: 0 or 1, [n].
+        request: Number of the request, [n], from 0 on.
+        resamples: Resamples of requests.
+        confidence: Confidence of the interval.
+        seed: Seed of the resamples.
+
+    Returns:
+        The difference, or None where there is one class only.
+    """
+    one, other = _Auc(first, label), _Auc(second, label)
+
+    def difference(weight: F64) -> float | None:
+        a, b = one(weight), other(weight)
+        return None if a is None or b is None else a - b
+
+    value = difference(np.ones(len(label)))
+    if value is None:
+        return None
+    found = bootstrap(difference, request, resamples, seed)
+    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2]) if len(found) else (value, value)
+    return Interval(value, float(low), float(high))
+
+
+def bootstrap(statistic: Callable[[F64], float | None], request: I64, resamples: int, seed: int) -> F64:
+    """A statistic of candidates under resampled requests.
+
+    Args:
+        statistic: From weights of candidates to a number.
+        request: Number of the request of each candidate.
+        resamples: How many.
+        seed: Seed.
+
+    Returns:
+        The numbers; resamples where there is none are left out.
+    """
+    rng = np.random.default_rng(seed)
+    n = int(request.max()) + 1 if len(request) else 0
+    found = []
+    for _ in range(resamples if n else 0):
+        times = np.bincount(rng.integers(n, size=n), minlength=n).astype(np.float64)
+        value = statistic(times[request])
+        if value is not None:
+            found.append(value)
+    return np.array(found)

@@ -1,0 +1,100 @@
+"""Evaluate a bundle on day D, beside the incumbent and popularity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.content.store import TokenStore
+from trainer.data.window import Window
+from trainer.evaluate.alignment import accuracy
+from trainer.evaluate.metrics import auc, auc_difference, calibration, log_loss, user_auc
+from trainer.evaluate.score import Day, score_day, shown
+from trainer.scoring.scorer import Scorer
+from trainer.settings import GateSettings
+
+ROLES = ("candidate", "incumbent", "popularity")
+
+
+def evaluate(
+    window: Window,
+    files: Sequence[Path],
+    bundles: dict[str, Path],
+    tokens: TokenStore | None,
+    task: str,
+    settings: GateSettings,
+) -> tuple[dict[str, Any], Day]:
+    """Score a day with the bundles and compare them.
+
+    Every bundle sees the same content: the token store as it is, as the serving runtime does.
+
+    Args:
+        window: The candidate's window: items it does not show are new.
+        files: The day's requests.
+        bundles: Role → bundle; `candidate` at least.
+        tokens: The token store, or None.
+        task: The label.
+        settings: Bootstraps and confidence.
+
+    Returns:
+        The figures, and the scored day.
+    """
+    scorers = {}
+    for role, folder in bundles.items():
+        scorer = Scorer(folder)
+        if tokens is not None and scorer.info["encoder"] == tokens.folder.name:
+            scorer = Scorer(folder, tokens)
+        scorers[role] = scorer
+    seen = shown(window)
+    day = score_day(files, scorers, task, seen)
+    everything = np.ones(len(day.label), bool)
+    slices = {"all": everything, "new": day.new, "uniform": day.uniform, "uniform_new": day.uniform & day.new}
+    figures: dict[str, Any] = {
+        "task": task,
+        "window": window.id,
+        "bundles": {role: folder.name for role, folder in bundles.items()},
+        "mature_share": float(day.mature.mean()) if len(day.label) else None,
+        "slices": {name: _slice(day, rows) for name, rows in slices.items()},
+        "alignment": accuracy(files, scorers["candidate"], seen),
+    }
+    for other in ("incumbent", "popularity"):
+        if other in bundles:
+            figures[f"over_{other}"] = {name: _over(day, rows, other, settings) for name, rows in slices.items()}
+    return figures, day
+
+
+def _slice(day: Day, rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    label, user = day.label[rows], day.user[rows]
+    mature = rows & day.mature
+    found: dict[str, Any] = {
+        "requests": len(np.unique(day.request[rows])),
+        "candidates": int(rows.sum()),
+        "positives": int(label.sum()),
+    }
+    for role, logits in day.logits.items():
+        logit = logits[rows]
+        found[role] = {
+            "auc": auc(logit, label),
+            "user_auc": user_auc(logit, label, user),
+            "log_loss": log_loss(logit, label),
+            "calibration": calibration(logit, label),
+            "calibration_mature": calibration(logits[mature], day.label[mature]) if mature.any() else None,
+        }
+    return found
+
+
+def _over(day: Day, rows: npt.NDArray[np.bool_], other: str, settings: GateSettings) -> dict[str, float] | None:
+    found = auc_difference(
+        day.logits["candidate"][rows],
+        day.logits[other][rows],
+        day.label[rows],
+        np.unique(day.request[rows], return_inverse=True)[1],
+        resamples=settings.bootstraps,
+        confidence=settings.confidence,
+    )
+    return asdict(found) if found else None
