@@ -6,23 +6,17 @@ import importlib
 import json
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from freshrank.settings import Settings
-    from freshrank.sources.event import Event
-
 app = typer.Typer(help="Sources of events.", no_args_is_help=True)
-SOURCES = ("completejourney", "city")
 
 
 @app.command()
 def replay(
-    source: Annotated[str, typer.Argument(help=f"One of {', '.join(SOURCES)}.")],
+    source: Annotated[str, typer.Argument(help="completejourney or city.")],
     first: Annotated[str, typer.Option("--from", help="First moment, YYYY-MM-DD (midnight UTC) or RFC 3339.")],
     last: Annotated[str, typer.Option("--to", help="Moment at which it ends, not included; as --from.")],
     pace: Annotated[float, typer.Option(min=0, help="Seconds of event time in a second; 0 is full speed.")] = 0.0,
@@ -30,26 +24,27 @@ def replay(
     photos: Annotated[
         Path | None, typer.Option(help="completejourney: folder of the GroceryStoreDataset; none: items without photo.")
     ] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--set", help="city: name=value of its settings, such as requests_per_day=500.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
 ) -> None:
     """Publish a range of a source's events with their own times; publishing it again adds nothing that counts twice."""
-    from features.errors import UsageError
     from features.times import format_us
     from freshrank.settings import load
     from freshrank.sources.publish import publish
+    from freshrank.sources.ranges import events
     from freshrank.stack.addresses import resolve
 
     settings = resolve(load())
     from_us, to_us = _moment(first), _moment(last)
-    if from_us >= to_us:
-        raise UsageError("the range is empty", field="to", value=last, remedy="name a later moment than --from")
-    events = _events(settings, source, from_us, to_us, seed, photos)
+    found = events(source, from_us, to_us, layout=settings.layout, seed=seed, photos=photos, options=options or [])
     began = time.monotonic()
 
     def progress(count: int, time_us: int) -> None:
         print(f"{count:,} events, at {format_us(time_us)}", file=sys.stderr)
 
-    done = publish(settings.kafka, events, pace=pace or None, progress=progress)
+    done = publish(settings.kafka, found, pace=pace or None, progress=progress)
     seconds = time.monotonic() - began
     if as_json:
         print(json.dumps({"source": source, "published": done.total, "topics": done.counts, "seconds": seconds}))
@@ -73,16 +68,3 @@ def _moment(text: str) -> int:
     from features.times import day_start, parse_date, parse_us
 
     return day_start(parse_date(text)) if len(text) == len("YYYY-MM-DD") else parse_us(text)
-
-
-def _events(
-    settings: Settings, source: str, from_us: int, to_us: int, seed: int, photos: Path | None
-) -> Iterator[Event]:
-    from features.errors import UsageError
-
-    if source == "completejourney":
-        from freshrank.sources.completejourney.photos import Photos
-        from freshrank.sources.completejourney.replay import replay as journey
-
-        return journey(from_us, to_us, seed=seed, photo=Photos(photos, settings.layout) if photos else None)
-    raise UsageError("no such source", field="source", value=source, remedy=f"use one of {', '.join(SOURCES)}")
