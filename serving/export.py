@@ -1,12 +1,11 @@
-"""Bundles as versions in Triton's model repository, and the runtime's files that a bundle carries."""
+"""Bundles as versions in Triton's model repository."""
 
 from __future__ import annotations
 
-import compileall
 import contextlib
-import hashlib
 import json
 import os
+import py_compile
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,22 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from features import atomic
-from features.errors import DataError, NotReadyError
+from features.errors import NotReadyError
 from features.layout import safe_name
 
-SUMS = "SHA256SUMS"
 _TYPES = {"string": "TYPE_STRING", "float": "TYPE_FP32", "int64": "TYPE_INT64"}
-_RUNTIME = Path(__file__).resolve().parent / "runtime"
-
-
-def runtime_files() -> dict[str, Path]:
-    """Files of the serving runtime for a bundle's `code/`: path there → file here."""
-    files = {f"serving/runtime/{path.name}": path for path in sorted(_RUNTIME.glob("*.py"))}
-    return {"serving/__init__.py": _RUNTIME.parent / "__init__.py", **files}
 
 
 def verify(folder: Path) -> None:
-    """Check a bundle against its `SHA256SUMS`.
+    """Check a bundle against its sums.
 
     Args:
         folder: The bundle.
@@ -38,35 +29,11 @@ def verify(folder: Path) -> None:
         NotReadyError: If there is no such bundle.
         DataError: If a file is missing, changed, or not listed.
     """
+    from trainer import bundle
+
     if not folder.is_dir():
-        raise NotReadyError(
-            "no such bundle", field="bundle", value=folder.name, remedy="make it with `freshrank bundle`"
-        )
-    listed = _sums(folder)
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    extra = {name for name in found - set(listed) - {SUMS} if "__pycache__" not in name}
-    for name in sorted(set(listed) - found) + sorted(extra):
-        what = "a file of the bundle is missing" if name in listed else "the bundle has a file that it does not list"
-        raise _corrupt(folder, what, name)
-    for name, wanted in listed.items():
-        with (folder / name).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != wanted:
-                raise _corrupt(folder, "the bundle is corrupt", name)
-
-
-def _sums(folder: Path) -> dict[str, str]:
-    try:
-        lines = (folder / SUMS).read_text().splitlines()
-    except OSError:
-        raise _corrupt(folder, "the bundle is not whole", SUMS) from None
-    pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
-    if any(len(pair) != 2 for pair in pairs):
-        raise _corrupt(folder, "the bundle is corrupt", SUMS)
-    return {name.lstrip("*"): digest for digest, name in pairs}
-
-
-def _corrupt(folder: Path, what: str, name: str) -> DataError:
-    return DataError(what, field="file", value=f"{folder.name}/{name}", remedy="remove the bundle and make it again")
+        raise NotReadyError("no such bundle", field="bundle", value=folder.name, remedy="run `freshrank bundle` first")
+    bundle.verify(folder)
 
 
 @dataclass(frozen=True)
@@ -87,16 +54,14 @@ class Served:
 def describe(folder: Path) -> Served:
     """Name, inputs and outputs of a bundle, as Triton will have them.
 
-    The hash in the name covers inputs and outputs: versions of one model can be asked alike.
+    The hash in the name covers inputs and outputs, so that versions of one model are asked alike.
     """
-    from trainer.scoring.encoding import Encoding
-    from trainer.scoring.scorer import inputs_of
-
     info = json.loads((folder / "bundle.json").read_text())
-    inputs = tuple((i.name, _TYPES[i.kind]) for i in inputs_of(Encoding.load(folder)))
-    outputs = tuple(info["outputs"])
-    digest = hashlib.sha256(json.dumps([inputs, outputs]).encode()).hexdigest()[:8]
-    return Served(safe_name("model", f"{info['model']}_{digest}"), inputs, outputs)
+    return Served(
+        safe_name("model", f"{info['model']}_{info['schema_hash'][:8]}"),
+        tuple((i["name"], _TYPES[i["kind"]]) for i in info["inputs"]),
+        tuple(info["outputs"]),
+    )
 
 
 class Repository:
@@ -126,7 +91,7 @@ class Repository:
             runtime = {"threads": self.threads, "tokens": str(tokens) if tokens else ""}
             (work / "runtime.json").write_text(json.dumps(runtime))
             # Byte code now: a file that appears after the load makes Triton load the version again with the next one.
-            compileall.compile_dir(work, quiet=2, force=True)
+            py_compile.compile(str(work / "model.py"), doraise=True)
 
     def placed(self, model: str, version: int) -> bool:
         """Whether a version's folder is there."""

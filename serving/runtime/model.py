@@ -27,6 +27,7 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(f"numpy {np.__version__} in Triton's environment; install numpy<2")
         folder = Path(args["model_repository"]) / args["model_version"]
         sys.path.insert(0, str(folder / "bundle" / "code"))
+        sys.dont_write_bytecode = True  # a version's folder does not change once it is loaded
         import torch
 
         from serving.runtime.overlay import Overlay

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,19 @@ import torch
 from safetensors.torch import save_file
 
 from features.content.store import TokenStore, TokenWriter, Widths
-from serving.export import runtime_files
-from serving.probes import to_array
-from trainer.models.registry import model_class, parse_recipe
+from serving.inputs import to_array
+from trainer.bundle import _copy_code, _sums
+from trainer.models.registry import build, model_class, parse_recipe
 from trainer.models.schema import Content
 from trainer.scoring.encoding import Encoding, Field, Items
 from trainer.scoring.lookup import Lookup
-from trainer.scoring.scorer import Scorer, save_items
+from trainer.scoring.scorer import Scorer, inputs_of, save_items
 from trainer.scoring.tokens import write_item_tokens
 
 ITEMS = tuple(f"item{n}" for n in range(24))
 USERS = ("ann", "bob", "cyd")
 WIDTHS = Widths(text_tokens=3, text_width=6, image_width=5)
 RECIPE = {"width": 8, "heads": 2, "feed_forward": 8, "experts": 2, "top_k": 1, "history_items": 3, "init_std": 0.5}
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 def sha(kind: str, item: str) -> str:
@@ -104,55 +104,67 @@ def raw_request(seed: int, candidates: int = 5) -> dict[str, Any]:
 
 
 def make_bundle(
-    folder: Path, bundle_id: str, *, seed: int = 0, probes: int = 8, user_field: str = "u_zone", known: int = len(ITEMS)
-) -> Path:
+    folder: Path,
+    name: str,
+    *,
+    seed: int = 0,
+    probes: int = 8,
+    user_field: str = "u_zone",
+    known: int = len(ITEMS),
+    recipe: Mapping[str, Any] | None = None,
+    wrong: float = 0.0,
+) -> str:
     """Make a bundle.
 
     Args:
-        folder: `bundles/`.
-        bundle_id: Its id.
+        folder: `bundles/`; `.names/<name>` there then holds the id.
+        name: What tests call it.
         seed: Seed of the weights.
         probes: Number of probes.
         user_field: Name of a user's feature; another name gives another schema.
         known: Items whose tokens the bundle carries.
+        recipe: Fields of the recipe that do not fit the weights, to make a bundle that cannot be loaded.
+        wrong: Added to one logit of the last probe.
+
+    Returns:
+        The bundle's id.
     """
-    bundle = folder / bundle_id
-    bundle.mkdir(parents=True)
+    work = folder / f".making-{name}"
+    work.mkdir(parents=True)
     made = encoding(user_field)
-    made.save(bundle)
+    made.save(work)
     attributes = {"category_id": np.array([0, *[[1, 2, 0][at % 3] for at in range(len(ITEMS))]], np.int32)}
     rows = {item: at for at, item in enumerate(ITEMS, start=1)}
-    content = [["", *[sha(kind, item) for item in ITEMS]] for kind in ("text", "image")]
-    save_items(bundle / "item_tokens", Items(rows, attributes, *content))
+    text, image = (["", *[sha(kind, item) for item in ITEMS]] for kind in ("text", "image"))
+    save_items(work / "item_tokens", Items(rows, attributes, text, image))
     store = write_tokens(folder / ".tokens", ITEMS)
-    texts, images = (sorted(sha(kind, item) for item in ITEMS[:known]) for kind in ("text", "image"))
     assert made.content is not None
-    write_item_tokens(bundle / "item_tokens", store, texts, images, made.content)
-    _weights(bundle, made, seed)
-    info = {
-        "id": bundle_id,
-        "model": "camenn",
-        "outputs": ["cvr_logit", "ita_logit", "tia_logit"],
-        "negatives_kept": 0.5,
-    }
-    (bundle / "bundle.json").write_text(json.dumps(info))
-    _code(bundle)
-    _probes(bundle, probes, user_field)
-    write_sums(bundle)
+    texts, images = (sorted(shas[1 : known + 1]) for shas in (text, image))
+    write_item_tokens(work / "item_tokens", store, texts, images, made.content)
+    _weights(work, made, seed)
+    signature = {"inputs": [asdict(i) for i in inputs_of(made)], "outputs": ["cvr_logit", "ita_logit", "tia_logit"]}
+    digest = hashlib.sha256(json.dumps(signature, sort_keys=True).encode()).hexdigest()
+    info = {"model": "camenn", "negatives_kept": 0.5, "encoder": "tiny", "schema_hash": digest, **signature}
+    (work / "bundle.json").write_text(json.dumps(info))
+    (work / "manifest.json").write_text(json.dumps({"feature_service": "ranker_test"}))
+    _copy_code(work / "code")
+    _probes(work, probes, user_field, wrong)
+    (work / "recipe.json").write_text(json.dumps({**RECIPE, **(recipe or {})}))
+    sums = _sums(work)
+    (work / "SHA256SUMS").write_text(sums)
+    bundle = hashlib.sha256(sums.encode()).hexdigest()[:16]
+    work.rename(folder / bundle)
+    (folder / ".names").mkdir(exist_ok=True)
+    (folder / ".names" / name).write_text(bundle)
     return bundle
 
 
-def write_sums(bundle: Path) -> None:
-    """Write `SHA256SUMS`."""
-    (bundle / "SHA256SUMS").unlink(missing_ok=True)
-    files = sorted(path for path in bundle.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(bundle)}\n" for path in files]
-    (bundle / "SHA256SUMS").write_text("".join(lines))
+def names(folder: Path) -> dict[str, str]:
+    """Names that tests use → ids."""
+    return {path.name: path.read_text() for path in (folder / ".names").iterdir()}
 
 
 def _weights(bundle: Path, made: Encoding, seed: int) -> None:
-    from trainer.models.registry import build
-
     torch.manual_seed(seed)
     (bundle / "recipe.json").write_text(json.dumps(RECIPE))
     model = build("camenn", made.schema, RECIPE)
@@ -164,24 +176,15 @@ def _weights(bundle: Path, made: Encoding, seed: int) -> None:
         save_file(tables, bundle / "embeddings" / f"{space}.safetensors")
 
 
-def _code(bundle: Path) -> None:
-    code = bundle / "code"
-    for package in ("trainer/models", "trainer/scoring"):
-        shutil.copytree(_ROOT / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(_ROOT / "trainer" / "__init__.py", code / "trainer" / "__init__.py")
-    for name, source in runtime_files().items():
-        (code / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source, code / name)
-
-
-def _probes(bundle: Path, count: int, user_field: str) -> None:
-    scorer = Scorer(bundle)
+def _probes(work: Path, count: int, user_field: str, wrong: float) -> None:
+    scorer = Scorer(work)
     rows = []
     for seed in range(count):
         row = raw_request(seed)
         row[user_field] = row.pop("u_zone")
-        rows.append({**row, **{name: list(map(float, logits)) for name, logits in score(scorer, row).items()}})
-    pq.write_table(pa.Table.from_pylist(rows), bundle / "probes.parquet")
+        rows.append({**row, **{name: logits.tolist() for name, logits in score(scorer, row).items()}})
+    rows[-1]["cvr_logit"][0] += wrong
+    pq.write_table(pa.Table.from_pylist(rows), work / "probes.parquet")
 
 
 def score(scorer: Scorer, row: dict[str, Any]) -> dict[str, Any]:

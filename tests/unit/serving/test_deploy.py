@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 from features import atomic
 from features.errors import DataError, LockedError, NotReadyError, UsageError
 from features.layout import Layout
-from serving.deploy import Deployer
+from serving.deploy import Deployer, Report
 from serving.export import Repository
 from serving.state import Acknowledgement, ServingFile, State
+from tests.serving.bundles import names
 from tests.serving.memory_triton import MemoryTriton
 
 
@@ -64,6 +66,18 @@ class World:
         self.layout.bundles.parent.mkdir(parents=True, exist_ok=True)
         self.layout.bundles.symlink_to(bundles)
         self.triton = MemoryTriton(self.layout.triton_repository)
+        self.ids = names(bundles)
+
+    def deploy(self, name: str, alias: str = "champion") -> Report:
+        """Deploy by the tests' name."""
+        return self.deployer().deploy(self.ids[name], alias)
+
+    def named(self, value: Any) -> Any:
+        """A value with ids replaced by names."""
+        back = {bundle: name for name, bundle in self.ids.items()}
+        if isinstance(value, dict):
+            return {self.named(key): self.named(item) for key, item in value.items()}
+        return [self.named(item) for item in value] if isinstance(value, list) else back.get(value, value)
 
     def deployer(self, killer: Killer | None = None) -> Deployer:
         """A new process's deployer."""
@@ -82,9 +96,9 @@ class World:
         """What can be seen from outside when all is done."""
         now = ServingFile(self.layout).read()
         loaded = {
-            (model, version): scorer.info["id"]
+            (model, version): _bundle_of(self.layout, model, version)
             for model, versions in self.triton.loaded.items()
-            for version, scorer in versions.items()
+            for version in versions
         }
         on_disk = {
             path.parent.relative_to(self.layout.triton_repository).as_posix()
@@ -95,11 +109,17 @@ class World:
             if version.state is State.LIVE:
                 assert loaded[version.triton_model, version.version] == name
         return {
-            "aliases": now.aliases,
-            "previous": now.previous,
-            "states": {name: version.state for name, version in now.versions.items()},
-            "loaded": sorted(loaded.values()),
+            "aliases": self.named(now.aliases),
+            "previous": self.named(now.previous),
+            "states": self.named({name: version.state for name, version in now.versions.items()}),
+            "loaded": sorted(self.named(list(loaded.values()))),
         }
+
+
+def _bundle_of(layout: Layout, model: str, version: int) -> str:
+    """The bundle that a version's folder holds, by its content."""
+    sums = (layout.triton_repository / model / str(version) / "bundle" / "SHA256SUMS").read_bytes()
+    return hashlib.sha256(sums).hexdigest()[:16]
 
 
 @pytest.fixture
@@ -109,7 +129,7 @@ def world(tmp_path: Path, bundles: Path) -> World:
 
 
 def test_first_deployment_goes_live(world: World) -> None:
-    report = world.deployer().deploy("one")
+    report = world.deploy("one")
     assert (report.version, report.probes, report.already) == (1, 2, False)
     assert report.probe_max_abs <= 1e-6
     assert world.end() == {
@@ -118,25 +138,25 @@ def test_first_deployment_goes_live(world: World) -> None:
 
 
 def test_deploying_again_changes_nothing(world: World) -> None:
-    world.deployer().deploy("one")
+    world.deploy("one")
     before = world.layout.serving_state.read_bytes()
-    assert world.deployer().deploy("one").already
+    assert world.deploy("one").already
     assert world.layout.serving_state.read_bytes() == before
 
 
 def test_the_champion_before_stays_loaded_and_the_one_before_that_retires(world: World) -> None:
     for bundle in ("one", "two", "other"):
-        report = world.deployer().deploy(bundle)
-    assert report.retired == ["one"] and report.version == 3
+        report = world.deploy(bundle)
+    assert world.named(report.retired) == ["one"] and report.version == 3
     end = world.end()
     assert end["previous"] == "two" and end["loaded"] == ["other", "two"]
     assert end["states"] == {"one": "RETIRED", "two": "LIVE", "other": "LIVE"}
 
 
 def test_rollback_goes_back_once(world: World) -> None:
-    world.deployer().deploy("one")
-    world.deployer().deploy("two")
-    assert world.deployer().rollback().bundle == "one"
+    world.deploy("one")
+    world.deploy("two")
+    assert world.deployer().rollback().bundle == world.ids["one"]
     end = world.end()
     assert end["aliases"] == {"champion": "one"} and end["states"]["two"] == "RETIRED" and end["loaded"] == ["one"]
     with pytest.raises(UsageError, match="nothing to roll back to"):
@@ -145,15 +165,15 @@ def test_rollback_goes_back_once(world: World) -> None:
 
 def test_a_retired_bundle_comes_back_under_a_new_number(world: World) -> None:
     for bundle in ("one", "two", "other", "one"):
-        report = world.deployer().deploy(bundle)
+        report = world.deploy(bundle)
     assert report.version == 4
 
 
 def test_aliases_share_a_bundle_and_keep_it_loaded(world: World) -> None:
-    world.deployer().deploy("one", "popularity")
-    world.deployer().deploy("one", "champion")
+    world.deploy("one", "popularity")
+    world.deploy("one", "champion")
     for bundle in ("two", "other"):
-        world.deployer().deploy(bundle)
+        world.deploy(bundle)
     end = world.end()
     assert end["aliases"] == {"popularity": "one", "champion": "other"}
     assert end["loaded"] == ["one", "other", "two"]
@@ -161,30 +181,31 @@ def test_aliases_share_a_bundle_and_keep_it_loaded(world: World) -> None:
 
 @pytest.mark.parametrize(("bundle", "reason"), [("wrong", "not the trainer's"), ("broken", "size mismatch")])
 def test_what_cannot_serve_fails_and_leaves_the_champion(world: World, bundle: str, reason: str) -> None:
-    world.deployer().deploy("one")
+    world.deploy("one")
     with pytest.raises(DataError, match="what was live stays live"):
-        world.deployer().deploy(bundle)
+        world.deploy(bundle)
     end = world.end()
     assert end["aliases"] == {"champion": "one"} and end["loaded"] == ["one"]
     assert end["states"] == {"one": "LIVE", bundle: "FAILED"}
-    assert reason in (ServingFile(world.layout).read().versions[bundle].reason or "")
+    assert reason in (ServingFile(world.layout).read().versions[world.ids[bundle]].reason or "")
 
 
 def test_corrupt_bundles_are_refused_before_anything_happens(tmp_path: Path, bundles: Path) -> None:
+    bundle = names(bundles)["one"]
     for damage, match in (
         (lambda b: (b / "dense.safetensors").write_bytes(b"x"), "corrupt.*dense.safetensors"),
-        (lambda b: (b / "recipe.json").unlink(), "missing.*recipe.json"),
-        (lambda b: (b / "code" / "evil.py").write_text("x"), "does not list.*evil.py"),
-        (lambda b: (b / "SHA256SUMS").unlink(), "not whole"),
+        (lambda b: (b / "recipe.json").unlink(), "corrupt.*recipe.json"),
+        (lambda b: (b / "code" / "evil.py").write_text("x"), "corrupt.*evil.py"),
+        (lambda b: (b / "SHA256SUMS").unlink(), "SHA256SUMS is missing"),
     ):
-        copy = tmp_path / "copy"
-        shutil.copytree(bundles / "one", copy / "one")
-        damage(copy / "one")
-        world = World(tmp_path / "stack", copy)
+        shutil.copytree(bundles / bundle, tmp_path / "copy" / bundle)
+        shutil.copytree(bundles / ".names", tmp_path / "copy" / ".names")
+        damage(tmp_path / "copy" / bundle)
+        world = World(tmp_path / "stack", tmp_path / "copy")
         with pytest.raises(DataError, match=match):
-            world.deployer().deploy("one")
+            world.deploy("one")
         assert not world.layout.serving_state.exists()
-        shutil.rmtree(copy)
+        shutil.rmtree(tmp_path / "copy")
         shutil.rmtree(tmp_path / "stack")
 
 
@@ -195,34 +216,34 @@ def test_a_missing_bundle_is_not_ready(world: World) -> None:
 
 def test_two_deployments_at_once_are_refused(world: World) -> None:
     with atomic.lock(world.layout.lock("deploy")), pytest.raises(LockedError):
-        world.deployer().deploy("one")
+        world.deploy("one")
 
 
 def test_rollback_does_not_wait_for_a_deployment(world: World) -> None:
-    world.deployer().deploy("one")
-    world.deployer().deploy("two")
+    world.deploy("one")
+    world.deploy("two")
     with atomic.lock(world.layout.lock("deploy")):
-        assert world.deployer().rollback().bundle == "one"
-    assert ServingFile(world.layout).read().aliases == {"champion": "one"}
-    world.deployer().deploy("one")
+        assert world.deployer().rollback().bundle == world.ids["one"]
+    assert world.named(ServingFile(world.layout).read().aliases) == {"champion": "one"}
+    world.deploy("one")
     assert world.end()["states"]["two"] == "RETIRED"
 
 
 def test_a_version_drains_until_every_gateway_has_acknowledged(world: World) -> None:
     gateway = Acknowledgement(world.layout, "gateway-1")
-    world.deployer().deploy("one")
+    world.deploy("one")
     gateway.say(ServingFile(world.layout).read().generation)
-    world.deployer().deploy("two")
-    report = world.deployer().deploy("other")
-    assert report.draining == ["one"] and world.end()["loaded"] == ["one", "other", "two"]
+    world.deploy("two")
+    report = world.deploy("other")
+    assert world.named(report.draining) == ["one"] and world.end()["loaded"] == ["one", "other", "two"]
     gateway.say(report.generation)
-    assert world.deployer().deploy("other").retired == ["one"]
+    assert world.named(world.deploy("other").retired) == ["one"]
     assert world.end()["loaded"] == ["other", "two"]
 
 
 def test_reconcile_brings_a_restarted_triton_back(world: World) -> None:
-    world.deployer().deploy("one")
-    world.deployer().deploy("other")
+    world.deploy("one")
+    world.deploy("other")
     world.triton.loaded = {}
     shutil.rmtree(world.layout.triton_repository)
     assert len(world.deployer().reconcile()) == 2
@@ -239,7 +260,7 @@ def tell(world: World, step: tuple[str, ...], killer: Killer | None = None) -> N
     """Do one step of the story; refusals are part of it."""
     deployer = world.deployer(killer)
     with contextlib.suppress(DataError, UsageError):
-        deployer.deploy(step[1]) if step[0] == "deploy" else deployer.rollback()
+        deployer.deploy(world.ids[step[1]]) if step[0] == "deploy" else deployer.rollback()
 
 
 @settings(max_examples=25, deadline=None)
