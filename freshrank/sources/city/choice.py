@@ -97,12 +97,25 @@ def tastes(config: CityConfig, seed: int, day: float, shoppers: Shoppers, goods:
     if size:
         other = draws.generator(seed, "varieties", "shifted").normal(size=len(common))
         common = np.sqrt(1 - size**2) * common + size * other
-    style = table("brand", STYLE) @ goods.brand_style.T
-    place = 0.7 * table("origin", STYLE) @ goods.origin_style.T + goods.origin_quality
+    profile = np.stack(
+        [shoppers.income, (shoppers.age - 1.5) / 1.12, (shoppers.household - 2.46) / 1.23], axis=1
+    )  # what a shop may know; tastes lean on it
+
+    def leaning(name: str, width: int) -> Floats:
+        """Half of a taste is personal, half leans on the profile."""
+        shape = (profile.shape[1], width)
+        lean = draws.generator(seed, "lean", name).normal(size=shape)
+        if size:
+            other = draws.generator(seed, "lean", name, "shifted").normal(size=shape)
+            lean = np.sqrt(1 - size**2) * lean + size * other
+        return np.asarray(0.7 * table(name, width) + 0.7 * profile @ lean / np.sqrt(profile.shape[1]))
+
+    style = leaning("brand", STYLE) @ goods.brand_style.T
+    place = 0.8 * leaning("origin", STYLE) @ goods.origin_style.T + goods.origin_quality
     return Tastes(
         padded(0.75 * table("variety", len(goods.var_category)) + 0.66 * common),
         style[:, : len(BRANDS)].astype(np.float32), padded(place[:, : len(ORIGINS)]),
-        table("package", len(PACKAGES)).astype(np.float32),
+        leaning("package", len(PACKAGES)).astype(np.float32),
     )  # fmt: skip
 
 
@@ -146,11 +159,14 @@ class Choice:
         self._weight_shown = np.where(
             listings.text_weight > 0, (said - self._log_weight_C[self._first]) / 0.5, 0.0
         ).clip(-3, 3)
-        self._price = self.price_in_category(listings.category, listings.price)
+        # shoppers weigh the price by the kilo, where the listing says the weight; else they suppose a middling one
+        label = np.log(listings.price) - self._log_price_C[listings.category]
+        self._price_true = ((label - 0.75 * 0.5 * self._weight_true) / 0.27).clip(-3, 3)
+        self._price_shown = ((label - 0.75 * 0.5 * self._weight_shown) / 0.27).clip(-3, 3)
         self._quality = self.goods.product_quality[listings.product]
 
     def price_in_category(self, category: Ints, price: Ints) -> Floats:
-        """Log price against the category's mean, in units of a usual spread."""
+        """Log price on the label against the category's mean, in units of a usual spread."""
         return np.asarray(((np.log(price) - self._log_price_C[category]) / 0.35).clip(-3, 3))
 
     def wants(self, moments: Moments, shopper: Ints, homes: Homes) -> Floats:
@@ -217,18 +233,19 @@ class Choice:
         both += w.noise * draws.normal(pairs)
         poor = 1 / (1 + np.exp(people.income[shopper]))  # 0 rich .. 1 poor
         lift = 1.0 + w.payday * poor * np.where(moments.payday, -1.0, 0.5)
-        price = -w.price * (people.price_care[shopper] * lift)[:, None] * self._price[slots]
+        price_care = -w.price * (people.price_care[shopper] * lift)[:, None]
+        price_shown, price_true = price_care * self._price_shown[slots], price_care * self._price_true[slots]
         shop = listings.shop[slots]
         kilometres = np.hypot(people.x[row] - self.shops.x[shop], people.y[row] - self.shops.y[shop])
         late = w.delivery * (self.shops.pace[shop] + 4.0 * kilometres - 38.0) / 14.0
         doubt = w.trust * listings.mismatch[slots]
         click_utility = (
-            self.click_intercept + shown + both + price - 0.5 * late - 0.5 * doubt
+            self.click_intercept + shown + both + price_shown - 0.5 * late - 0.5 * doubt
             - w.poor_text * listings.poor_text[slots] - w.poor_photo * listings.poor_photo[slots]
         )  # fmt: skip
         seen = config.shown_share * shown + (1 - config.shown_share) * true
         buy_utility = (
-            self.buy_intercept + 0.8 * seen + 0.6 * both + 1.2 * price - late - doubt
+            self.buy_intercept + 0.8 * seen + 0.6 * both + 0.5 * (price_shown + price_true) - late - doubt
             - 0.5 * (w.poor_text * listings.poor_text[slots] + w.poor_photo * listings.poor_photo[slots])
         )  # fmt: skip
         return Chances(click_utility, buy_utility, sigmoid(click_utility), sigmoid(buy_utility))

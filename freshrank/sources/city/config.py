@@ -25,7 +25,7 @@ class Strengths:
         package: Taste for a kind of package (photo only).
         freshness: Freshness of perishable goods (photo only), times the shopper's care for it.
         quality: The product's own quality, which nothing shows but what others did.
-        price: Price within the category, times the shopper's price sensitivity.
+        price: Price by weight within the category (the weight as the text says it), times the shopper's price sensitivity.
         payday: How far a payday lifts price sensitivity, more for small incomes.
         promotion: A promotion's badge.
         moment: Category x part of day x weather.
@@ -39,24 +39,24 @@ class Strengths:
 
     need: float = 1.2
     unused: float = 1.3
-    complement: float = 0.8
-    variety: float = 0.7
+    complement: float = 1.2
+    variety: float = 0.9
     brand: float = 0.35
-    origin: float = 0.55
-    weight: float = 0.35
-    package: float = 0.25
-    freshness: float = 2.2
+    origin: float = 0.75
+    weight: float = 0.6
+    package: float = 0.45
+    freshness: float = 2.4
     quality: float = 0.35
     price: float = 0.45
-    payday: float = 0.6
-    promotion: float = 0.35
-    moment: float = 0.45
-    delivery: float = 0.25
-    trust: float = 1.1
-    poor_text: float = 0.6
-    poor_photo: float = 0.9
+    payday: float = 0.8
+    promotion: float = 0.45
+    moment: float = 0.6
+    delivery: float = 0.35
+    trust: float = 1.8
+    poor_text: float = 1.0
+    poor_photo: float = 1.3
     shop: float = 0.2
-    noise: float = 0.3
+    noise: float = 0.15
 
     def off(self, *names: str) -> Strengths:
         """The same with these mechanisms switched off.

@@ -162,17 +162,18 @@ def new_shoppers(config: CityConfig, seed: int, serials: Ints, stock: Goods) -> 
     x, y = zone_places(config, seed)
     household = rng.choice([1, 2, 3, 4, 5], count, p=[0.27, 0.31, 0.18, 0.17, 0.07])
     income = rng.normal(size=count)
+    age = rng.integers(0, 4, count)
     # households lean to some goods together: two hidden tastes move all uses
     lean = rng.normal(size=(count, 3)) @ draws.generator(seed, "lean").normal(0, 0.55, size=(3, len(stock.use)))
     odds = np.log(stock.use / (1 - stock.use))[None, :] - 0.75 + lean + 0.2 * (household[:, None] - 2)
     cycle = stock.cycle[None, :] * np.exp(rng.normal(0, 0.25, (count, len(stock.use))))
     return Shoppers(
         serial=serials, zone=zone, x=x[zone] + rng.normal(0, 1.1, count), y=y[zone] + rng.normal(0, 1.1, count),
-        income=income, household=household, age=rng.integers(0, 4, count),
+        income=income, household=household, age=age,
         activity=rng.gamma(2.0, 0.5, count),
         peak_hour=rng.choice([8.5, 12.5, 18.0, 20.5], count, p=[0.2, 0.2, 0.4, 0.2]),
-        price_care=np.exp(-0.45 * income + rng.normal(0, 0.3, count)),
-        fresh_care=np.exp(0.15 * income + rng.normal(0, 0.3, count)),
+        price_care=np.exp(-0.4 * income + rng.normal(0, 0.25, count)).clip(0.2, 4.0),
+        fresh_care=np.exp(0.5 * income + 0.4 * (age - 1.5) + rng.normal(0, 0.35, count)).clip(0.1, 4.0) / 1.3,
         uses=rng.random((count, len(stock.use))) < 1 / (1 + np.exp(-odds)),
         cycle=cycle * (2.0 / (household[:, None] + 0.6)) ** 0.5,
     )  # fmt: skip

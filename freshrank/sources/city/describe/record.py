@@ -6,7 +6,7 @@ suffixes: B requests, N candidates, L slots of listings, U of shoppers, C catego
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from freshrank.sources.city import draws
 from freshrank.sources.city.answers import answer
 from freshrank.sources.city.catalogue import Photos
 from freshrank.sources.city.choice import Chances, examination
-from freshrank.sources.city.config import CityConfig
+from freshrank.sources.city.config import CityConfig, Strengths
 from freshrank.sources.city.draws import Floats, Ints
 from freshrank.sources.city.photo import PhotoSpec
 from freshrank.sources.city.plan import Plan
@@ -104,6 +104,7 @@ class Recorder(City):
         self.delays: list[Floats] = []
         self.places = np.zeros((3, config.shown))  # uniform requests: looks, clicks, purchases by position
         self.ages: Floats = np.zeros(0)
+        self.without: dict[str, list[Floats]] = {}
         self._salt = 0
         u, c, b = config.shoppers, config.categories, len(BRANDS)
         n, v = config.listings, len(self.goods.var_category)
@@ -194,11 +195,21 @@ class Recorder(City):
         )  # fmt: skip
         if self._salt == 0:
             self._keep_answers(block, day, shown, lists, looked, done)
+        if day == self.window:
+            self._without(block, shown)
         base, true = self.features(block, shown)
         keep = done.purchased | (
             draws.uniform(draws.combine(self._keys(block)[:, None], listings.serial[shown] + 99)) < share
         )
         self._add(rows, block, day, shown, keep, base, true, chances, looked, done.purchased)
+
+    def _without(self, block: Plan, shown: Ints) -> None:
+        """What the probability of purchase would be without each mechanism, for the test day's shown items."""
+        for mechanism in fields(Strengths):
+            self.choice.config = replace(self.config, strengths=self.config.strengths.off(mechanism.name))
+            chances = self.choice.chances(block.moments(), block.shopper, shown, self.homes)
+            self.without.setdefault(mechanism.name, []).append(chances.relevance.ravel())
+        self.choice.config = self.config
 
     def _keep_answers(self, block: Plan, day: int, shown: Ints, lists: Lists, looked: Floats, done: Any) -> None:
         rows, columns = np.nonzero(done.purchased)
@@ -270,9 +281,14 @@ class Recorder(City):
         np.add.at(self.u_paid[1], shopper, 1.0)
         if (self._day or 0) >= 0:
             np.add.at(self.item[2], slots, 1.0)
-            for total, column in ((self.of_shop, listings.shop), (self.of_brand, listings.brand),
-                                  (self.of_category, listings.declared), (self.of_variety, listings.variety)):  # fmt: skip
+            for total, column in self._totals():
                 np.add.at(total[2], column[slots], 1.0)
+
+    def _totals(self) -> tuple[tuple[Floats, Ints], ...]:
+        """Counts, and the column of the listings that says which of them."""
+        one = self.catalogue.listings
+        return ((self.of_shop, one.shop), (self.of_brand, one.brand), (self.of_category, one.declared),
+                (self.of_variety, one.variety))  # fmt: skip
 
     def _count_looks(self, shopper: Ints, shown: Ints, looked: Floats, clicked: NDArray[np.bool_]) -> None:
         listings = self.catalogue.listings
@@ -281,8 +297,7 @@ class Recorder(City):
         for row, value in ((0, looked), (1, clicked)):
             np.add.at(self.item[row], shown, value)
             np.add.at(self.user[row], who, value)
-            for total, column in ((self.of_shop, listings.shop), (self.of_brand, listings.brand),
-                                  (self.of_category, listings.declared), (self.of_variety, listings.variety)):  # fmt: skip
+            for total, column in self._totals():
                 np.add.at(total[row], column[shown], value)
         np.add.at(self.item[3], shown, 1.0)
         np.add.at(self.uc_looked, (who, listings.declared[shown]), looked)
@@ -312,7 +327,8 @@ class Recorder(City):
             rate(self.item[1], self.item[0], ctr, 8.0)[slots], rate(self.item[2], self.item[0], cvr, 20.0)[slots],
             self.item[0][slots], self.popularity[slots],
             (block.time_us[:, None] - listings.created_us[slots]) / 86_400e6, log_price[slots],
-            self.choice.price_in_category(category, listings.price[slots]), listings.promoted[slots], category, brand, shop,
+            self.choice.price_in_category(category, listings.price[slots]), listings.promoted[slots], category,
+            brand, shop,
             rate(self.of_shop[1], self.of_shop[0], ctr, 50.0)[shop],
             rate(self.of_shop[2], self.of_shop[0], cvr, 50.0)[shop],
             rate(self.of_brand[2], self.of_brand[0], cvr, 50.0)[brand],
