@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,24 @@ def deploy(bundle: str, alias: str = "", *, unblessed: bool = False) -> Report:
     if alias == CHAMPION and not unblessed:
         require_blessing(settings.layout, bundle)
     return deployer(settings).deploy(bundle, alias, tokens_folder(settings.layout, info))
+
+
+def deploy_day(day: dt.date, alias: str = "", *, unblessed: bool = False) -> Report:
+    """Deploy what the run of a day made: its popularity, and its bundle.
+
+    Args:
+        day: The run's day D.
+        alias: Where the bundle goes; `popularity` deploys the day's popularity alone, as when the gate has refused.
+        unblessed: Take a champion without a blessing.
+
+    Returns:
+        What the last of the deployments did.
+    """
+    from freshrank.retrain import note
+
+    made = note(load().layout, day, "bundle")
+    popular = deploy(str(made["popularity"]), POPULARITY)
+    return popular if alias == POPULARITY else deploy(str(made["bundle"]), alias, unblessed=unblessed)
 
 
 def rollback() -> Report:

@@ -11,7 +11,8 @@ import typer
 
 
 def command(
-    bundle: Annotated[str, typer.Option(help="Id of the bundle.")],
+    bundle: Annotated[str, typer.Option(help="Id of the bundle.")] = "",
+    date: Annotated[str, typer.Option(help="Deploy what this day's run made, its popularity too.")] = "",
     alias: Annotated[
         str, typer.Option(help="champion, challenger or popularity; by default what the bundle's model is for.")
     ] = "",
@@ -19,10 +20,17 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
 ) -> None:
     """Load a bundle beside what is live, score its probes, then route to it; safe to run again after a kill."""
+    from features.errors import UsageError
+    from features.times import parse_date
     from freshrank import serve
 
     began = time.monotonic()
-    report = serve.deploy(bundle, alias, unblessed=unblessed)
+    if bool(bundle) == bool(date):
+        raise UsageError("name one of the two", field="--bundle, --date", value=(bundle, date), remedy="give one")
+    if date:
+        report = serve.deploy_day(parse_date(date), alias, unblessed=unblessed)
+    else:
+        report = serve.deploy(bundle, alias, unblessed=unblessed)
     seconds = time.monotonic() - began
     if as_json:
         print(json.dumps({**asdict(report), "seconds": round(seconds, 3)}))

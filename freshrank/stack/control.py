@@ -131,6 +131,7 @@ def _bring(settings: Settings, supervisor: Supervisor, server: Server, tell: Cal
                 remedy=f"see `freshrank logs {names[0]}`",
             )
         time.sleep(0.25)
+    server.settle(settings)
     seconds = time.monotonic() - began
     tell(f"stack: {server.name} ready at {server.address(settings)} in {seconds:.1f} s")
     return seconds

@@ -70,6 +70,9 @@ class Server(ABC):
             NotYet: If it did not work.
         """
 
+    def settle(self, settings: Settings) -> None:  # noqa: B027
+        """What remains to be done once it is ready, such as making it serve what is live; nothing by default."""
+
 
 def project_root() -> Path:
     """The checkout."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.atomic import write_text
-from features.errors import NotReadyError
+from features.errors import LockedError, NotReadyError
 from freshrank.stack import addresses
 from freshrank.stack.processes import stack_id
 from freshrank.stack.server import NotYet, Program, Server, project_root, setup_folder
@@ -120,6 +120,14 @@ class Triton(Server):
             raise NotYet(str(error)[:300]) from error
         finally:
             client.close()
+
+    def settle(self, settings: Settings) -> None:
+        """Make it serve what `serving.json` says, which is the only truth."""
+        if settings.layout.serving_state.exists():
+            from freshrank.serve import reconcile
+
+            with contextlib.suppress(LockedError):  # a deployment is under way, and does the same
+                reconcile(settings)
 
 
 def repository(settings: Settings) -> Path:
