@@ -1,0 +1,112 @@
+"""`dataset.toml`: which columns of which files are what."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from features.errors import DataError, NotReadyError, UsageError
+from trainer.models.recipe import RecipeError, parse
+
+Split = Literal["train", "valid", "test"]
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A flat set.
+
+    Args:
+        label: Column of the label, 0 or 1.
+        categorical: Columns that are looked up as they stand, as text.
+        numerical: Columns that are numbers.
+        files: Split → file, relative to the folder; `.csv`, `.tsv` or `.parquet`.
+        delimiter: Between the columns of a text file; empty for a comma, or a tab in `.tsv`.
+        folder: Where the files are.
+    """
+
+    label: str = ""
+    categorical: tuple[str, ...] = ()
+    numerical: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    delimiter: str = ""
+    folder: Path = field(default=Path(), init=False)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Label, categorical and numerical columns, in this order."""
+        return (self.label, *self.categorical, *self.numerical)
+
+    def path(self, split: Split) -> Path:
+        """The file of a split."""
+        return self.folder / self.files[split]
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Read `dataset.toml`.
+
+    Args:
+        folder: The folder that holds it and the files.
+
+    Raises:
+        NotReadyError: If there is no such file, or a split's file is missing.
+        DataError: If it says something impossible.
+    """
+    path = folder / "dataset.toml"
+    if not path.is_file():
+        raise NotReadyError(
+            "no flat set here", field="data", value=str(folder), remedy="give a folder with dataset.toml"
+        )
+    try:
+        dataset = parse(Dataset, read_toml(path))
+    except RecipeError as error:
+        raise DataError(
+            f"dataset.toml: {error.what}", field=error.field, value=error.value, remedy=error.remedy
+        ) from None
+    object.__setattr__(dataset, "folder", folder)
+    if not dataset.label:
+        raise DataError("dataset.toml names no label", field="label", value="", remedy='write label = "<column>"')
+    if not dataset.categorical and not dataset.numerical:
+        raise DataError(
+            "dataset.toml names no field", field="categorical", value=[], remedy="name columns to learn from"
+        )
+    twice = sorted({name for name in dataset.columns if dataset.columns.count(name) > 1})
+    if twice:
+        raise DataError("a column has two roles", field="dataset.toml", value=twice, remedy="name each column once")
+    for split in SPLITS:
+        if split not in dataset.files:
+            raise DataError(
+                "a split has no file", field="files", value=split, remedy=f'add {split} = "<file>" to files'
+            )
+        if dataset.path(split).suffix not in (".csv", ".tsv", ".parquet"):
+            raise DataError(
+                "unknown kind of file",
+                field=f"files.{split}",
+                value=dataset.files[split],
+                remedy="use .csv, .tsv or .parquet",
+            )
+        if not dataset.path(split).is_file():
+            raise NotReadyError(
+                "a split's file is missing",
+                field=f"files.{split}",
+                value=str(dataset.path(split)),
+                remedy="put it there",
+            )
+    return dataset
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file.
+
+    Raises:
+        NotReadyError: If it is not there.
+        UsageError: If it is no TOML.
+    """
+    if not path.is_file():
+        raise NotReadyError("no such file", field="file", value=str(path), remedy="give an existing TOML file")
+    try:
+        return tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"not TOML: {error}", field="file", value=str(path), remedy="mend the file") from None

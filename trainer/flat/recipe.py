@@ -1,0 +1,165 @@
+"""How to train on a flat set: data, optimisation, regularisation, stopping. The model's own fields are its recipe's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from features.errors import UsageError
+from trainer.flat.dataset import read_toml
+from trainer.models.recipe import RecipeError, parse
+from trainer.models.registry import parse_recipe
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """How columns become indices and numbers; all of it is learned from the train split alone.
+
+    Args:
+        min_count: Times a value must be seen in the train split to get a row of its own; others share row 0.
+        numerical: `embed` multiplies one learned vector with the number; `bucket` makes it a category.
+        scale: What is done to a number that is embedded: nothing, (x − mean) / std, (x − min) / (max − min), or
+            sign(x) · ln(1 + |x|).
+        bucketing: `quantile`: equal-frequency buckets; `squared_log`: the integer ⌊ln(x)²⌋ above 2 and x without its
+            fraction below becomes a category like any other, `min_count` included, as is usual for Criteo.
+        buckets: How many, for `quantile`.
+    """
+
+    min_count: int = 1
+    numerical: Literal["embed", "bucket"] = "embed"
+    scale: Literal["none", "standard", "minmax", "log"] = "none"
+    bucketing: Literal["quantile", "squared_log"] = "quantile"
+    buckets: int = 10
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """How the model is fitted.
+
+    Args:
+        batch_size: Rows a step.
+        drop_last: Whether the rows that fill no batch are left out of an epoch.
+        epochs: Epochs at most.
+        patience: Epochs in a row without gain after which training ends.
+        min_delta: How much better the watched metric must be to count as a gain.
+        watch: Metric of the valid split that decides: `auc`, `logloss`, or their difference.
+        learning_rate: Learning rate at the start.
+        reduce_factor: What the learning rate is multiplied with after each epoch without gain; 1 leaves it.
+        min_learning_rate: Where that ends.
+        optimizer: Optimiser of everything. `adam` keeps moments of whole tables; `lazy_adam` moves the rows of a table
+            that a batch touched alone, which is faster where tables are large, and another algorithm.
+        beta1: First decay of Adam.
+        beta2: Second decay of Adam.
+        epsilon: Term in the denominator.
+        clip_norm: Norm that the gradient of all parameters together is clipped to; 0 does not clip.
+        loss: `mean` or `sum` over the rows of a batch.
+        l2_embedding: λ of (λ/2) Σ w² over the embedding tables, linear weights included, added to the loss.
+        l1_embedding: λ of λ Σ |w| over the same.
+        l2_rows: Whether these count the whole tables at each step, or the rows that the batch touched, once each.
+        l2_net: λ of (λ/2) Σ w² over all other parameters.
+        l1_net: λ of λ Σ |w| over the same.
+        l2_net_of: Whether biases and normalisations belong to them, or matrices alone.
+        embedding_dropout: Share dropped of the looked-up vectors; linear weights are spared.
+        initialiser: `xavier_normal` for matrices with zero biases, or each layer's own.
+        number_initialiser: The vector of an embedded number: as the tables, or `xavier_normal` of a 1 → width layer.
+        seed: Seed of initial weights, order and dropout.
+        threads: CPU threads; 0 leaves torch's choice.
+        device: `cpu` or `cuda`.
+    """
+
+    batch_size: int = 4096
+    drop_last: bool = False
+    epochs: int = 100
+    patience: int = 2
+    min_delta: float = 1e-6
+    watch: Literal["auc", "logloss", "auc-logloss"] = "auc"
+    learning_rate: float = 1e-3
+    reduce_factor: float = 0.1
+    min_learning_rate: float = 1e-6
+    optimizer: Literal["adam", "lazy_adam", "adagrad", "sgd"] = "adam"
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    clip_norm: float = 10.0
+    loss: Literal["mean", "sum"] = "mean"
+    l2_embedding: float = 0.0
+    l1_embedding: float = 0.0
+    l2_rows: Literal["table", "touched"] = "table"
+    l2_net: float = 0.0
+    l1_net: float = 0.0
+    l2_net_of: Literal["all", "matrices"] = "all"
+    embedding_dropout: float = 0.0
+    initialiser: Literal["xavier_normal", "own"] = "xavier_normal"
+    number_initialiser: Literal["table", "xavier_normal"] = "table"
+    seed: int = 0
+    threads: int = 0
+    device: Literal["cpu", "cuda"] = "cpu"
+
+
+@dataclass(frozen=True)
+class FlatRecipe:
+    """The three tables of `recipe.toml`.
+
+    Args:
+        data: Table `[data]`.
+        train: Table `[train]`.
+        model: Table `[model]`: fields of the model's own recipe.
+    """
+
+    data: DataRecipe = field(default_factory=DataRecipe)
+    train: TrainRecipe = field(default_factory=TrainRecipe)
+    model: dict[str, Any] = field(default_factory=dict)
+
+
+def read_recipe(path: Path | None, model: str, seed: int | None = None) -> tuple[FlatRecipe, Any]:
+    """Read and check `recipe.toml`.
+
+    Args:
+        path: The file; None for the defaults.
+        model: Name of the model.
+        seed: Seed in place of the file's.
+
+    Returns:
+        The recipe, and the model's own, typed.
+
+    Raises:
+        UsageError: If a field or a value is wrong, or the model's name.
+    """
+    values = read_toml(path) if path is not None else {}
+    if seed is not None:
+        values = values | {"train": {**values.get("train", {}), "seed": seed}}
+    own = values.pop("model", {})
+    if not isinstance(own, dict):
+        raise UsageError(
+            "[model] is no table", field="model", value=own, remedy="write the model's fields below [model]"
+        )
+    try:
+        recipe = parse(FlatRecipe, values)
+        typed = parse_recipe(model, own)
+        _check(recipe)
+    except RecipeError as error:
+        raise usage(error) from None
+    return FlatRecipe(recipe.data, recipe.train, own), typed
+
+
+def usage(error: RecipeError) -> UsageError:
+    """The same as an error of the command line."""
+    return UsageError(error.what, field=error.field, value=error.value, remedy=error.remedy)
+
+
+def _check(recipe: FlatRecipe) -> None:
+    train, data = recipe.train, recipe.data
+    for name, value, least in (
+        ("train.batch_size", train.batch_size, 1),
+        ("train.epochs", train.epochs, 1),
+        ("train.patience", train.patience, 1),
+        ("data.min_count", data.min_count, 1),
+        ("data.buckets", data.buckets, 2),
+    ):
+        if value < least:
+            raise RecipeError("too small", field=name, value=value, remedy=f"use {least} or more")
+    if train.optimizer == "lazy_adam" and train.l2_rows == "table" and (train.l2_embedding or train.l1_embedding):
+        raise RecipeError(
+            "lazy_adam moves touched rows alone", field="train.l2_rows", value="table", remedy="use 'touched', or adam"
+        )
