@@ -47,3 +47,22 @@ def schemas(as_json: Json = False) -> None:
 
     changed = [file.name for file in write_schemas()]
     print(json.dumps({"changed": changed}) if as_json else f"{len(changed)} schemas changed in {FOLDER}")
+
+
+@app.command()
+def dead(as_json: Json = False) -> None:
+    """List the dead letters: where each lay, why it is no event, and how its value begins."""
+    from features.eventlog.dead import read
+    from features.events import EVENTS
+    from freshrank.settings import load
+    from freshrank.stack.addresses import resolve
+
+    kafka = resolve(load()).kafka
+    letters = [(key, letter) for topic in EVENTS for key, letter in read(kafka, topic)]
+    if as_json:
+        print(json.dumps({"dead_letters": [letter for _, letter in letters]}))
+        return
+    for key, letter in letters:
+        value = str(letter.get("value") or letter.get("value_base64") or "")
+        print(f"{key:24} {letter['reason']}\n{'':24} {value[:150]}")
+    print(f"{len(letters)} dead letters", file=sys.stderr)
