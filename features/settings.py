@@ -78,7 +78,7 @@ class FeatureSettings(Section):
     user: tuple[FieldName, ...] = Field(
         ("zone", "household", "income", "age"), description="Categorical fields of a user's profile: `u_*`."
     )
-    item: tuple[FieldName, ...] = Field(("zone",), description="Categorical attributes of an item: `i_*`.")
+    item: tuple[FieldName, ...] = Field(("zone", "promotion"), description="Categorical attributes of an item: `i_*`.")
     item_numbers: tuple[FieldName, ...] = Field(
         ("delivery_minutes",), description="Numeric attributes of an item: `i_*`."
     )
