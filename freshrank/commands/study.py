@@ -1,0 +1,53 @@
+"""`freshrank study`: the papers' tables and figures on our data."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="The papers' tables and figures on our data.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `study` a group however many commands it has."""
+
+
+@app.command()
+def alignment(
+    images: Annotated[Path, typer.Option(help="Folder of the Grocery Store data set, holding dataset/classes.csv.")],
+    seed: Annotated[int, typer.Option(help="Seed of weights, order, negatives and products left out.")] = 0,
+    runs: Annotated[int, typer.Option(min=1, max=100, help="Seeds to run, from --seed on.")] = 1,
+    epochs: Annotated[int, typer.Option(min=1, max=1000, help="Passes over the training photos.")] = 12,
+    unseen: Annotated[int, typer.Option(min=0, max=40, help="Products to train without, in a second training.")] = 16,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
+) -> None:
+    """Text-image matching (ITA, TIA) on real photos: CameNN beside FashionBERT, train to val."""
+    from freshrank import settings as all_settings
+    from freshrank.studies import alignment as study
+    from freshrank.studies.grocery import read_groceries
+
+    began = time.monotonic()
+    settings = all_settings.load()
+    groceries = read_groceries(images)
+
+    def say(line: str) -> None:
+        print(f"study alignment: {line}", file=sys.stderr, flush=True)
+
+    say(f"{len(groceries.train)} photos to train on, {len(groceries.val)} to measure on; encoding what is new")
+    store = study.encode(groceries, settings.content, settings.layout)
+    rows = []
+    for number in range(seed, seed + runs):
+        say(f"seed {number}")
+        rows += study.study(groceries, store, number, epochs, unseen, say)
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows]))
+        return
+    print(study.table(rows))
+    print(f"study alignment: {runs} seeds from {seed} in {time.monotonic() - began:.0f} s")
