@@ -72,7 +72,7 @@ def train(job: Job) -> Result:
         return Result(**json.loads(done.read_text()))
     settings, prepared = job.typed(), prepare(job)
     torch.set_num_threads(settings.threads)
-    run = _Run(job, prepared)
+    run = Run(job, prepared)
     state = run.resume() or run.begin()
     while state.position[0] < prepared.plan.epochs and state.bad < settings.patience:
         for batch in run.training.epoch(Position(*state.position)):
@@ -105,7 +105,7 @@ def train(job: Job) -> Result:
     return result
 
 
-class _Run:
+class Run:
     """The parts of a training that is under way."""
 
     def __init__(self, job: Job, prepared: Prepared) -> None:

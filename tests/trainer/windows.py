@@ -54,6 +54,7 @@ def make_window(
     row_group: int = 50,
     history: int = 6,
     widths: Widths = WIDTHS,
+    encoder: str = "0123456789abcdef",
 ) -> Made:
     """Write a window `windows/<id>` and tokens `tokens/<encoder>` below a folder.
 
@@ -71,6 +72,7 @@ def make_window(
         row_group: Requests a row group.
         history: Entries of a history, at most.
         widths: Widths of the tokens.
+        encoder: Hash of the encoder.
     """
     rng = np.random.default_rng(seed)
     taste, category = rng.integers(CATEGORIES, size=users), rng.integers(CATEGORIES, size=items)
@@ -78,7 +80,7 @@ def make_window(
     quality = rng.normal(0, 0.8, items)
     text_sha = [None if i in (1, 2) else sha(f"text {i}") for i in range(items)]
     image_sha = [None if i in (0, 2) else sha(f"photo {i}") for i in range(items)]
-    tokens = _tokens(root, widths, text_sha, image_sha, quality, rng)
+    tokens = _tokens(root / "tokens" / encoder, widths, text_sha, image_sha, quality, rng)
     city: dict[str, Any] = {
         "category": category,
         "taste": taste,
@@ -219,9 +221,8 @@ def _items(path: Path, items: int, category: Any, price: Any, text_sha: Any, ima
 
 
 def _tokens(
-    root: Path, widths: Widths, text_sha: list[str | None], image_sha: list[str | None], quality: Any, rng: Any
+    folder: Path, widths: Widths, text_sha: list[str | None], image_sha: list[str | None], quality: Any, rng: Any
 ) -> Path:
-    folder = root / "tokens" / "0123456789abcdef"
     writer = TokenWriter(folder, widths, {"made": "up"})
     texts = [(i, s) for i, s in enumerate(text_sha) if s and s not in writer]
     length = np.array([1 + i % widths.text_tokens for i, _ in texts], np.uint8)

@@ -6,6 +6,7 @@ is zero and its values stay zero.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -107,6 +108,8 @@ def distribute(module: nn.Module, optimizer: Optimizer) -> DistributedModelParal
     kind: Any = torch.optim.Adagrad if optimizer.table_exact else torchrec.optim.RowWiseAdagrad
     for collection in collections:
         apply_optimizer_in_backward(kind, collection.parameters(), {"lr": optimizer.table_lr, "eps": 1e-8})
+    for name in ("types", "storage_reservations"):  # remarks on hardware that a CPU topology does not have
+        logging.getLogger(f"torchrec.distributed.planner.{name}").setLevel(logging.ERROR)
     world: Any = dist.group.WORLD
     sharders: Any = get_default_sharders()
     workers = dist.get_world_size()
