@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.models.batch import Batch, ContentBatch
-from trainer.models.layers.alignment import alignment_pairs, complete_items, first_place
+from trainer.models.layers.alignment import alignment_pairs, first_place, some_complete
 from trainer.models.layers.item_tokens import Form, ItemTokens, Modalities
 from trainer.models.layers.lstm_frame import LstmFrame
 from trainer.models.layers.masked import masked_mean
@@ -31,7 +31,7 @@ ALIGNMENT = ("ita", "tia")
 
 @dataclass(frozen=True)
 class CameNNRecipe:
-    """Configuration of CameNN.
+    """Configuration.
 
     Args:
         task: Ranking task to learn; empty for the first that the data have.
@@ -157,13 +157,16 @@ class CameNN(Ranker):
         content = batch.content
         if content is None or len(self.tasks) == 1 or self.recipe.alignment_weight == 0:
             return losses
-        items = complete_items(content, content.candidate_S)
-        items = items[torch.randperm(len(items))[: self.recipe.alignment_pairs].to(items.device)]
+        found = self.alignment_losses(content, some_complete(content, self.recipe.alignment_pairs), batch)
+        return losses | {task: self.recipe.alignment_weight * loss for task, loss in found.items()}
+
+    def alignment_losses(self, content: ContentBatch, items: Tensor, batch: Batch | None = None) -> dict[str, Tensor]:
+        """`ita` and `tia` on the items' own pairs and as many false ones; nothing where none can be made."""
+        losses = {}
         for task, pairs in alignment_pairs(content, items).items():
             if len(pairs.label_N):
                 logits_N = self.align(content, pairs.text_N, pairs.image_N, (task,), batch)[task]
-                loss = functional.binary_cross_entropy_with_logits(logits_N, pairs.label_N)
-                losses[task] = self.recipe.alignment_weight * loss
+                losses[task] = functional.binary_cross_entropy_with_logits(logits_N, pairs.label_N)
         return losses
 
     def align(
@@ -196,9 +199,8 @@ class CameNN(Ranker):
             return logits
         found = self.items.embed(content, self.recipe.target)
         tokens_NLD, mask_NL, text, image = self._target(found, text_N, image_N)
-        n = len(text_N)
         nobody = tokens_NLD.new_zeros(1, 0, self.recipe.width)
-        request_N = torch.zeros(n, dtype=torch.long, device=text_N.device)
+        request_N = torch.zeros_like(text_N)
         tokens = Tokens(nobody, nobody[..., 0].bool(), tokens_NLD, mask_NL, request_N, 0, text, image)
         return self._score(tokens, tasks)
 
@@ -206,7 +208,7 @@ class CameNN(Ranker):
         """Each modality alone through the shared bottom, mean-pooled: text [I, D] and image [I, D] (Figures 4 and 5).
 
         Raises:
-            RecipeError: If the frame has no shared bottom that reads tokens.
+            RecipeError: If the frame is not `transformer`.
         """
         if not isinstance(self.frame, TransformerFrame):
             raise RecipeError("needs encoder blocks", field="frame", value=self.recipe.frame, remedy="use transformer")
@@ -235,9 +237,8 @@ class CameNN(Ranker):
         if content is not None and self.schema.content is not None:
             own = content.candidate_S
             found = self.items.embed(content, r.target)
-            target, mask, text, image = self._target(
-                found, own if text_N is None else text_N, own if image_N is None else image_N
-            )
+            texts, images = (own if x_N is None else x_N for x_N in (text_N, image_N))
+            target, mask, text, image = self._target(found, texts, images)
         else:
             target, mask, text, image = self.items.bare(len(request))
             target = target + self.target_role if r.roles else target

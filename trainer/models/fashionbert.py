@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.models.batch import Batch, ContentBatch
-from trainer.models.layers.alignment import alignment_pairs, complete_items
+from trainer.models.layers.alignment import alignment_pairs, some_complete
 from trainer.models.layers.encoder import EncoderBlock
 from trainer.models.layers.item_tokens import ItemTokens
 from trainer.models.layers.masked import masked_mean
@@ -140,20 +140,22 @@ class FashionBERT(Ranker):
         logits_S = self._rank(batch, self._pooled(batch))
         losses = {self.task: functional.binary_cross_entropy_with_logits(logits_S, batch.labels_S[self.task])}
         content = _content(batch)
-        items = complete_items(content, content.candidate_S)
-        items = items[torch.randperm(len(items))[: self.recipe.pairs].to(items.device)]
+        return losses | self.alignment_losses(content, some_complete(content, self.recipe.pairs))
+
+    def alignment_losses(self, content: ContentBatch, items: Tensor) -> dict[str, Tensor]:
+        """The weighted `text`, `alignment` and `image` losses on the items' own pairs and as many false ones."""
         pairs = alignment_pairs(content, items).values()
         text_N = torch.cat([p.text_N for p in pairs])
         image_N = torch.cat([p.image_N for p in pairs])
         label_N = torch.cat([p.label_N for p in pairs])
         if not len(label_N):
-            return losses
+            return {}
         found = self._pretrain(content, text_N, image_N, label_N)
         stacked_K = torch.stack(list(found.values()))
         weights_K = torch.full_like(stacked_K, 1.0 / len(found))
         if self.recipe.adaptive:
             weights_K = adaptive_weights(stacked_K.detach() if self.recipe.detach_weights else stacked_K)
-        return losses | dict(zip(found, (weights_K * stacked_K).unbind(), strict=True))
+        return dict(zip(found, (weights_K * stacked_K).unbind(), strict=True))
 
     def align(
         self, content: ContentBatch, text_N: Tensor, image_N: Tensor, tasks: tuple[str, ...] = ALIGNMENT

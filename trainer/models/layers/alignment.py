@@ -37,6 +37,12 @@ def complete_items(content: ContentBatch, items: Tensor | None = None) -> Tensor
     return both_I.nonzero().flatten()
 
 
+def some_complete(content: ContentBatch, limit: int) -> Tensor:
+    """At most so many of the candidates' items that have both a text and an image, at random, each once."""
+    items = complete_items(content, content.candidate_S)
+    return items[torch.randperm(len(items))[:limit].to(items.device)]
+
+
 def derangement(
     text_key_N: Tensor, image_key_N: Tensor, group_N: Tensor | None = None, generator: torch.Generator | None = None
 ) -> Tensor:
