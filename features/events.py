@@ -10,6 +10,8 @@ Times are RFC 3339 strings on the wire and int64 µs UTC in tables. Amounts are 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -212,6 +214,7 @@ COMPACTED = ("items", "users")
 
 _DECODERS = {topic: msgspec.json.Decoder(kind) for topic, kind in EVENTS.items()}
 _ENCODER = msgspec.json.Encoder()
+_SAME: Mapping[str, str] = MappingProxyType({})
 
 
 def impression_id(request_id: str) -> str:
@@ -237,12 +240,31 @@ def event_id(*parts: object) -> str:
     return str(uuid.uuid5(NAMESPACE, "\x1f".join(map(str, parts))))
 
 
-def encode(event: Event) -> bytes:
-    """The event as JSON, with fields in the struct's order."""
-    return _ENCODER.encode(event)
+def encode(event: Event, names: Mapping[str, str] = _SAME) -> bytes:
+    """The event as JSON, with fields in the struct's order.
+
+    Args:
+        event: The event.
+        names: Our field names to the topic's, where they differ (`KafkaSettings.field_names`).
+    """
+    return rename(_ENCODER.encode(event), names)
 
 
-def decode(topic: str, key: bytes | None, value: bytes | None, known_time: int) -> Event | Gone:
+def rename(value: bytes, names: Mapping[str, str]) -> bytes:
+    """An event under our field names as one under the topic's; without names, as it is.
+
+    Example:
+        >>> rename(b'{"user_id":"u1"}', {"user_id": "uid"})
+        b'{"uid":"u1"}'
+    """
+    if not names:
+        return value
+    return _ENCODER.encode({names.get(name, name): part for name, part in msgspec.json.decode(value).items()})
+
+
+def decode(
+    topic: str, key: bytes | None, value: bytes | None, known_time: int, names: Mapping[str, str] = _SAME
+) -> Event | Gone:
     """The event of a Kafka record.
 
     Args:
@@ -250,6 +272,7 @@ def decode(topic: str, key: bytes | None, value: bytes | None, known_time: int) 
         key: The record's key.
         value: The record's value; None on a compacted topic means that the key is gone.
         known_time: The record's timestamp, µs UTC.
+        names: Our field names to the topic's, where they differ (`KafkaSettings.field_names`).
 
     Returns:
         The event, or `Gone`.
@@ -260,13 +283,22 @@ def decode(topic: str, key: bytes | None, value: bytes | None, known_time: int) 
     if value is None:
         return _gone(topic, key, known_time)
     try:
-        event = _DECODERS[topic].decode(value)
+        event = _renamed(topic, value, names) if names else _DECODERS[topic].decode(value)
     except msgspec.MsgspecError as error:
         raise InvalidEvent(str(error)) from None
     except (UnicodeDecodeError, RecursionError) as error:
         raise InvalidEvent(f"not JSON in UTF-8: {type(error).__name__}") from None
     _check(event, key, known_time)
     return event
+
+
+def _renamed(topic: str, value: bytes, names: Mapping[str, str]) -> Event:
+    """An event whose topic has other field names than ours."""
+    fields = msgspec.json.decode(value)
+    if isinstance(fields, dict):
+        theirs = {their: our for our, their in names.items()}
+        fields = {theirs.get(name, name): part for name, part in fields.items() if name not in names or name in theirs}
+    return msgspec.convert(fields, EVENTS[topic])
 
 
 def _gone(topic: str, key: bytes | None, known_time: int) -> Gone:

@@ -27,6 +27,17 @@ class TopicNames(Section):
     users: Name = Field("users", description="Compacted topic of user profiles.")
 
 
+class FieldNames(Section):
+    """Field names of the events on each topic, ours to theirs, where they differ."""
+
+    impressions: dict[str, str] = Field({}, description="Impressions: our field name to the topic's.")
+    clicks: dict[str, str] = Field({}, description="Clicks: our field name to the topic's.")
+    carts: dict[str, str] = Field({}, description="Items put into carts: our field name to the topic's.")
+    purchases: dict[str, str] = Field({}, description="Purchases: our field name to the topic's.")
+    items: dict[str, str] = Field({}, description="Listings: our field name to the topic's.")
+    users: dict[str, str] = Field({}, description="User profiles: our field name to the topic's.")
+
+
 class KafkaSettings(Section):
     """How to reach Kafka."""
 
@@ -44,6 +55,7 @@ class KafkaSettings(Section):
         "", description="Prefix of every topic name."
     )
     topics: TopicNames = Field(default_factory=lambda: TopicNames.model_validate({}), description="Topic names.")
+    fields: FieldNames = Field(default_factory=lambda: FieldNames.model_validate({}), description="Field names.")
     group_id: Name = Field("freshrank", description="Consumer group; shows lag, holds no truth.")
     create_topics: bool = Field(True, description="Create missing topics; off: check that they exist.")
     replication_factor: int = Field(1, ge=1, le=9, description="Replication factor of created topics.")
@@ -52,6 +64,10 @@ class KafkaSettings(Section):
     def topic(self, name: str) -> str:
         """The broker's name of one of our topics, prefix included."""
         return self.topic_prefix + str(getattr(self.topics, name))
+
+    def field_names(self, name: str) -> dict[str, str]:
+        """Our field names to those on one of our topics, where they differ."""
+        return dict(getattr(self.fields, name))
 
 
 class WindowSettings(Section):

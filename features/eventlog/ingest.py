@@ -177,11 +177,11 @@ class _TopicRun:
         return batch
 
     def _commit(self, records: list[ConsumerRecord], starts: Mapping[int, int | None]) -> dict[int, int | None]:
-        rows, pending = [], []
+        rows, pending, names = [], [], self.settings.field_names(self.topic.name)
         for record in records:
             known_time = record.timestamp * 1000
             try:
-                event = decode(self.topic.name, record.key, record.value, known_time)
+                event = decode(self.topic.name, record.key, record.value, known_time, names)
                 rows.append(Row(record.partition, record.offset, known_time, event))
             except InvalidEvent as reason:
                 pending.append(dead.send(self.letters, self.settings, self.topic.name, record, reason))

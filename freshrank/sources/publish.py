@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from features.errors import UnreachableError
+from features.events import rename
 from features.kafka import errors, producer
 from features.settings import KafkaSettings
 from features.times import SECOND
@@ -65,7 +66,7 @@ def publish(
         UnreachableError: If a record was not acknowledged.
     """
     ensure(settings)
-    names: dict[str, str] = {}
+    names: dict[str, tuple[str, dict[str, str]]] = {}
     counts: Counter[str] = Counter()
     failed: list[Exception] = []
     first: int | None = None
@@ -77,10 +78,11 @@ def publish(
             last = event.time_us
             if pace is not None:
                 _keep_pace((event.time_us - first) / SECOND / pace - (time.monotonic() - began), client, wait)
-            name = names.get(event.topic) or names.setdefault(event.topic, settings.topic(event.topic))
-            future = client.send(
-                name, key=event.key.encode(), value=event.value, timestamp_ms=-(-event.time_us // 1000)
-            )
+            if event.topic not in names:
+                names[event.topic] = settings.topic(event.topic), settings.field_names(event.topic)
+            name, fields = names[event.topic]
+            value = rename(event.value, fields) if fields and event.value is not None else event.value
+            future = client.send(name, key=event.key.encode(), value=value, timestamp_ms=-(-event.time_us // 1000))
             future.add_errback(failed.append)
             counts[event.topic] += 1
             if count % _PROGRESS_EVERY == 0:

@@ -103,6 +103,15 @@ def test_a_range_published_twice_counts_once(kafka: KafkaSettings, layout: Layou
     assert (rows(layout, "clicks", "*"), rows(layout, "impressions", "*")) == before
 
 
+def test_names_of_topics_and_fields_are_the_brokers_own(kafka: KafkaSettings, layout: Layout) -> None:
+    named = {"topics": {"clicks": "opened"}, "fields": {"clicks": {"user_id": "uid"}}}
+    kafka = KafkaSettings.model_validate({**kafka.model_dump(exclude={"sasl_password"}), **named})
+    publish(kafka, clicks(0, 10))
+    assert all(b'"uid"' in record.value and b'"user_id"' not in record.value for record in records(kafka, "clicks"))
+    assert total(ingest(kafka, layout)) == (10, 0)
+    assert rows(layout, "clicks", "user_id, _topic")[0] == ("u0", kafka.topic_prefix + "opened")
+
+
 def test_what_is_no_event_is_a_dead_letter_with_its_reason(kafka: KafkaSettings, layout: Layout) -> None:
     good = clicks(0, 20)
     early = good[0]._replace(time_us=T0 - 2 * 60 * MINUTE)

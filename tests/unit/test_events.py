@@ -176,3 +176,25 @@ def test_written_times_have_microseconds_and_names_repeat() -> None:
     assert format_us(NOW + 5 * SECOND) == "2025-01-01T00:00:05.000000Z"
     assert event_id("a", "bc") != event_id("ab", "c")
     assert set(EVENTS) == {"impressions", "clicks", "carts", "purchases", "items", "users"}
+
+
+def test_a_topic_may_have_field_names_of_its_own() -> None:
+    names = {"user_id": "uid", "item_id": "sku"}
+    event = Click(event_id="e1", event_time=format_us(NOW), schema_version=1, user_id="u1", item_id="i1")
+    theirs = encode(event, names)
+    assert msgspec.json.decode(theirs) == {
+        "event_id": "e1", "event_time": format_us(NOW), "schema_version": 1, "uid": "u1", "sku": "i1",
+    }  # fmt: skip
+    assert decode("clicks", b"u1", theirs, NOW, names) == event
+    with pytest.raises(InvalidEvent, match="missing required field `user_id`"):
+        decode("clicks", b"u1", theirs, NOW)
+    with pytest.raises(InvalidEvent, match="missing required field `user_id`"):
+        decode("clicks", b"u1", encode(event), NOW, names)  # ours mean nothing there
+
+
+def test_swapped_field_names_are_told_apart() -> None:
+    event = Click(event_id="e1", event_time=format_us(NOW), schema_version=1, user_id="u1", item_id="i1")
+    names = {"user_id": "item_id", "item_id": "user_id"}
+    assert decode("clicks", b"u1", encode(event, names), NOW, names) == event
+    with pytest.raises(InvalidEvent):
+        decode("clicks", b"u1", b"[1]", NOW, names)
