@@ -17,6 +17,7 @@ from trainer.scoring.encoding import Encoded, Items
 
 I64 = npt.NDArray[np.int64]
 F16 = npt.NDArray[np.float16]
+SHORTEST = 8  # text tokens that a batch has at least, for windows of convolutions
 ARRAYS = ("text.f16", "text_len.u8", "image.f16", "image_global.f16")
 
 
@@ -140,6 +141,8 @@ class ContentSource:
         which = which.reshape(-1)
         text_rows, image_rows, category = distinct.T
         text, text_len = self.tokens.gather_text(text_rows)
+        longest = max(int(text_len.max(initial=0)), min(SHORTEST, text.shape[1]))
+        text = text[:, :longest]  # beyond it every token is masked
         image, whole = self.tokens.gather_image(image_rows)
         ends = np.cumsum([len(part) for part in parts])
         history = {
