@@ -53,6 +53,7 @@ class Stack:
         self.file.write_text(toml)
         self.port_base = free_ports()
         self.started: set[str] = set()
+        self.extra: dict[str, str] = {}  # more of the environment, such as secrets
 
     @property
     def env(self) -> dict[str, str]:
@@ -62,6 +63,7 @@ class Stack:
             "FRESHRANK_SETTINGS": str(self.file),
             "FRESHRANK_STACK__DIR": str(self.root),
             "FRESHRANK_STACK__PORT_BASE": str(self.port_base),
+            **self.extra,
         }
 
     @property

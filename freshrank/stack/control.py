@@ -53,8 +53,8 @@ def _supervisor(settings: Settings) -> Supervisor:
 def up(settings: Settings, only: Iterable[str] | None = None, tell: Callable[[str], None] = say) -> dict[str, float]:
     """Start what does not run and wait until each server did one real operation.
 
-    Safe to run at any time: what runs is left alone and probed; what a killed supervisor left behind is ended first;
-    where settings have changed since, the whole stack is started again with the new ones.
+    Safe to run at any time: what runs is left alone and probed; what a killed supervisor or server left behind is ended
+    first; where settings have changed since, the whole stack is started again with the new ones.
 
     Args:
         settings: All settings.
@@ -88,6 +88,7 @@ def _with_survivors(
     """Make sure of a supervisor with today's settings; returns the servers to bring up."""
     if supervisor.is_alive():
         if supervisor.is_current():
+            processes.sweep(supervisor.identity, grace_s=5, root=supervisor.pid())
             return chosen
         tell("stack: settings have changed; starting the stack again")
         running = {name for name, one in supervisor.states().items() if one["statename"] in _RUNS}

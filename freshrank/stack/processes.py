@@ -68,8 +68,22 @@ def find(identity: str) -> list[Tagged]:
     return sorted(found, key=lambda one: one.pid)
 
 
-def _ancestors() -> set[int]:
-    pid, seen = os.getpid(), set()
+def strays(identity: str, root: int) -> list[Tagged]:
+    """Processes of a stack that descend from no living supervisor, such as the workers of a server that was killed.
+
+    Args:
+        identity: The stack's identity.
+        root: The supervisor's process id.
+
+    Returns:
+        The processes, by process id.
+    """
+    return [one for one in find(identity) if root not in _ancestors(one.pid)]
+
+
+def _ancestors(pid: int | None = None) -> set[int]:
+    """A process, by default this one, and those that started it."""
+    pid, seen = os.getpid() if pid is None else pid, set()
     while pid > 0 and pid not in seen:
         seen.add(pid)
         try:
@@ -79,12 +93,13 @@ def _ancestors() -> set[int]:
     return seen
 
 
-def sweep(identity: str, grace_s: float = 20.0) -> int:
-    """End every process of a stack: ask, wait, then kill, until none is left.
+def sweep(identity: str, grace_s: float = 20.0, root: int | None = None) -> int:
+    """End every process of a stack, or every stray: ask, wait, then kill, until none is left.
 
     Args:
         identity: The stack's identity.
         grace_s: Seconds to wait between asking and killing.
+        root: The living supervisor's process id, to end only what does not descend from it.
 
     Returns:
         The number of processes that had to be swept.
@@ -93,7 +108,7 @@ def sweep(identity: str, grace_s: float = 20.0) -> int:
     for number, seconds in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 10.0)):
         deadline = time.monotonic() + seconds
         asked: set[int] = set()
-        while left := find(identity):
+        while left := find(identity) if root is None else strays(identity, root):
             for one in left:
                 if one.pid not in asked:  # also what was started meanwhile
                     asked.add(one.pid)

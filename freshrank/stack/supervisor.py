@@ -52,6 +52,17 @@ class Supervisor:
         except (*_GONE, Fault):
             return False
 
+    def pid(self) -> int:
+        """Its process id.
+
+        Raises:
+            NotReadyError: If it does not answer.
+        """
+        try:
+            return int(self._rpc().getPID())
+        except (*_GONE, Fault) as error:
+            raise NotReadyError(f"the supervisor has gone: {error}", remedy="run `freshrank up` again") from error
+
     def start(self) -> None:
         """Start it with today's settings; nothing of the stack may run."""
         if len(str(self.socket)) > _LONGEST_SOCKET:
@@ -179,9 +190,12 @@ class Supervisor:
     def shutdown(self) -> None:
         """Ask it to stop its programs and itself; a sweep follows, whatever came of it."""
         with contextlib.suppress(Fault, FreshrankError, *_GONE):
-            self._rpc().shutdown()
             longest = max((program.stop_s for program in self.programs), default=0) + 10
             deadline = time.monotonic() + longest
+            self._rpc().stopAllProcesses(False)  # all at once; a shutdown alone stops them one after the other
+            while time.monotonic() < deadline and any(one["statename"] == "STOPPING" for one in self.states().values()):
+                time.sleep(0.1)
+            self._rpc().shutdown()
             while time.monotonic() < deadline and self._answers():
                 time.sleep(0.1)
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +71,19 @@ def test_down_ends_orphans_when_the_supervisor_is_gone(own: Stack) -> None:
     assert own.pids("redis")
     own.run("down")
     assert own.pids() == []
+
+
+def test_up_ends_what_a_killed_server_left_behind(own: Stack) -> None:
+    own.need("redis")
+    # A process as a killed scheduler leaves its workers: of this stack, and nobody's child.
+    command = "sleep 600 >/dev/null 2>&1 & echo $!"
+    env = own.env | {processes.VARIABLE: processes.stack_id(own.root)}
+    stray = int(subprocess.run(["sh", "-c", command], env=env, capture_output=True, text=True).stdout)
+    assert stray in own.pids()
+    before = own.pids("redis")
+    own.up("redis")
+    assert stray not in own.pids()
+    assert own.pids("redis") == before
 
 
 def test_a_taken_port_gives_one_line_that_says_what_to_do(own: Stack) -> None:

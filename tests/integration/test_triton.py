@@ -13,7 +13,7 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from freshrank.stack.servers.triton import PROBE_MODEL
-from tests.stack import Stack, until
+from tests.stack import Stack, own_stack, until
 
 pytestmark = pytest.mark.integration
 
@@ -127,3 +127,12 @@ def test_a_killed_server_comes_back_with_its_models(stack: Stack) -> None:
     index = again.client.get_model_repository_index().models
     assert any(one.name == PROBE_MODEL and one.state == "READY" for one in index)
     again.client.unload_model(again.name)
+
+
+def test_with_a_key_the_model_repository_is_closed_to_whoever_has_none() -> None:
+    with own_stack("keyed") as own:
+        own.extra["FRESHRANK_TRITON__ADMIN_KEY"] = "a-key"
+        client = grpc.InferenceServerClient(own.need("triton").triton.url)
+        with pytest.raises(InferenceServerException, match="restricted"):
+            client.unload_model(PROBE_MODEL)
+        client.unload_model(PROBE_MODEL, headers={"triton-grpc-protocol-admin-key": "a-key"})

@@ -82,6 +82,7 @@ class Triton(Server):
             *(f"--{kind}-address={addresses.HOST}" for kind in ("http", "grpc", "metrics")),
             *(f"--http-port={http}", f"--grpc-port={grpc}", f"--metrics-port={metrics}"),
             "--exit-timeout-secs=8",
+            *_restrictions(settings),
         )
         variables = {
             # The stub finds its environment by PATH; PYTHONPATH is ignored.
@@ -109,7 +110,7 @@ class Triton(Server):
         try:
             if not client.is_server_live(client_timeout=2):
                 raise NotYet("it does not say that it is live")
-            heal(client, repository(settings))
+            heal(client, repository(settings), _headers(settings))
             x = np.arange(3, dtype=np.float32)
             tensor = grpc.InferInput("x", [3], "FP32")
             tensor.set_data_from_numpy(x)
@@ -135,7 +136,19 @@ def repository(settings: Settings) -> Path:
     return settings.triton.repository or settings.layout.triton_repository
 
 
-def heal(client: Any, folder: Path) -> list[str]:
+def _restrictions(settings: Settings) -> tuple[str, ...]:
+    """Close all that changes the server to whoever does not know `triton.admin_key`, where there is one."""
+    key = settings.triton.admin_key.get_secret_value()
+    rule = f"model-repository,shared-memory,trace,logging:admin-key={key}"
+    return (f"--http-restricted-api={rule}", f"--grpc-restricted-protocol={rule}") if key else ()
+
+
+def _headers(settings: Settings) -> dict[str, str] | None:
+    key = settings.triton.admin_key.get_secret_value()
+    return {"triton-grpc-protocol-admin-key": key} if key else None
+
+
+def heal(client: Any, folder: Path, headers: dict[str, str] | None = None) -> list[str]:
     """Unload and load again models of which a stub has died.
 
     Triton never starts a killed stub again and goes on calling its model ready; requests to it fail until it is loaded
@@ -144,13 +157,14 @@ def heal(client: Any, folder: Path) -> list[str]:
     Args:
         client: A tritonclient gRPC client.
         folder: The model repository.
+        headers: What opens the model repository where it is restricted.
 
     Returns:
         Names of the models that were loaded again.
     """
     alive = _stub_arguments()
     healed = []
-    for model in client.get_model_repository_index(client_timeout=5).models:
+    for model in client.get_model_repository_index(headers=headers, client_timeout=5).models:
         if model.state != "READY":
             continue
         if str(folder / model.name / model.version / "model.py") in alive:
@@ -158,19 +172,20 @@ def heal(client: Any, folder: Path) -> list[str]:
         if not (folder / model.name / model.version / "model.py").exists():
             continue  # not the Python backend's
         if model.name not in healed:
-            client.unload_model(model.name, client_timeout=30)
-            _wait_unloaded(client, model.name)
-            client.load_model(model.name, client_timeout=300)
+            client.unload_model(model.name, headers=headers, client_timeout=30)
+            _wait_unloaded(client, model.name, headers)
+            client.load_model(model.name, headers=headers, client_timeout=300)
             healed.append(model.name)
     return healed
 
 
-def _wait_unloaded(client: Any, name: str) -> None:
+def _wait_unloaded(client: Any, name: str, headers: dict[str, str] | None) -> None:
     import time
 
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        states = {model.state for model in client.get_model_repository_index().models if model.name == name}
+        index = client.get_model_repository_index(headers=headers, client_timeout=5).models
+        states = {model.state for model in index if model.name == name}
         if not states & {"READY", "UNLOADING"}:
             return
         time.sleep(0.1)
