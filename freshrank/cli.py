@@ -34,6 +34,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "bundle": ("freshrank.commands.bundle", "Everything that makes the scores, immutable.", "Model"),
     "evaluate": ("freshrank.commands.evaluate", "A day's bundle beside incumbent and popularity.", "Model"),
     "gate": ("freshrank.commands.gate", "Whether a day's bundle may replace the incumbent, and why.", "Model"),
+    "experiment": ("freshrank.commands.experiment", "Which users get which arm.", "Serving"),
+    "rank": ("freshrank.commands.rank", "A ranked list from the gateway.", "Serving"),
     "deploy": ("freshrank.commands.deploy", "A bundle to Triton, probed, then routed to.", "Serving"),
     "rollback": ("freshrank.commands.rollback", "The champion before this one, at once.", "Serving"),
     "versions": ("freshrank.commands.versions", "What is live, and every version's state.", "Serving"),

@@ -37,4 +37,7 @@ class GatewaySettings(Section):
         0, ge=0, le=1000, description="Places of a list reserved for items first listed within a day; 0: none."
     )
     accept_client_time: bool = Field(False, description="Take `time` from the request: for replays and simulations.")
+    experiments: Path | None = Field(
+        None, description="File that maps arms to aliases; empty: experiments.toml in the stack's folder."
+    )
     log_features: bool = Field(True, description="Log the features seen with each impression.")

@@ -120,6 +120,22 @@ class ImageEncoder:
         out = self._features(x_NCHW).to(torch.float16).numpy().reshape(len(photos), PATCHES + 1, -1)
         return np.ascontiguousarray(out[:, :PATCHES]), np.ascontiguousarray(out[:, PATCHES])
 
+    def encode_whole(self, photos: Sequence[Any]) -> npt.NDArray[np.float16]:
+        """Vectors of the whole photos alone [N, D]: a tenth of the work, for surveys of a catalogue.
+
+        Args:
+            photos: N PIL images in RGB, as `decode` gives them.
+        """
+        import torch
+        from PIL import Image
+
+        size = (self.size, self.size)
+        inputs_NHWC = np.stack([self._normal(photo.resize(size, Image.Resampling.BICUBIC)) for photo in photos])
+        out_ND: npt.NDArray[np.float16] = (
+            self._features(torch.from_numpy(inputs_NHWC).permute(0, 3, 1, 2)).to(torch.float16).numpy()
+        )
+        return out_ND
+
     def _inputs(self, photo: Any) -> npt.NDArray[np.float32]:
         from PIL import Image
 

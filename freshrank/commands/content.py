@@ -25,7 +25,7 @@ def encode(
 ) -> None:
     """Encode what the token store does not have yet; what is missing or broken is masked and counted."""
     from features import times
-    from features.content.catalogue import known_items
+    from features.content.catalogue import known_items, publish
     from features.content.encode import Counts, encode_items
     from features.errors import UsageError
     from freshrank import settings as all_settings
@@ -37,17 +37,18 @@ def encode(
 
     def progress(counts: Counts) -> None:
         done = f"{counts.texts_encoded} texts and {counts.images_encoded} photos encoded"
-        print(f"content encode: {counts.items} listings met, {done}", file=sys.stderr, flush=True)
+        print(f"content encode: {counts.items} contents met, {done}", file=sys.stderr, flush=True)
 
     counts = encode_items(known_items(settings.layout, before), settings.content, settings.layout, progress)
+    listings = publish(settings.layout, before)
     if as_json:
-        print(json.dumps(asdict(counts)))
+        print(json.dumps({**asdict(counts), "listings": listings}))
         return
-    masked = {name.removeprefix("images_"): n for name, n in asdict(counts).items() if name.startswith("images_") and n}
-    for name in ("encoded", "known"):
-        masked.pop(name, None)
+    flaws = {flaw: getattr(counts, f"images_{flaw}") for flaw in ("missing", "refused", "unreachable", "broken")}
+    masked = ", ".join(f"{n} {flaw}" for flaw, n in flaws.items() if n)
     print(
-        f"content encode: {counts.items} listings in {counts.seconds:.1f} s: {counts.texts_encoded} texts and "
-        f"{counts.images_encoded} photos encoded, {counts.texts_known} and {counts.images_known} known before; masked: "
-        f"{counts.texts_missing} texts, {sum(masked.values())} photos {masked or ''}; store {counts.encoder}"
+        f"content encode: {counts.items} contents of {listings} listings in {counts.seconds:.1f} s: "
+        f"{counts.texts_encoded} texts and {counts.images_encoded} photos encoded, {counts.texts_known} and "
+        f"{counts.images_known} known before; masked: {counts.texts_missing} texts, {sum(flaws.values())} photos"
+        f"{f' ({masked})' if masked else ''}; store {counts.encoder}"
     )

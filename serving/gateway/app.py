@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
 
 from features.layout import Layout
 from features.settings import KafkaSettings, RedisSettings
+from features.store.registry import OnlineStore
+from serving.gateway.api import MAX_BODY_BYTES, ApiError, ErrorBody, RankRequest, RankResponse, error_body
+from serving.gateway.experiments import experiments_path
+from serving.gateway.impressions import ImpressionLog
+from serving.gateway.limit import LimitBody
+from serving.gateway.live import Live
+from serving.gateway.metrics import Metrics
+from serving.gateway.ranker import Ranker
+from serving.gateway.repeats import Repeats
+from serving.gateway.scores import Scores
 from serving.settings import GatewaySettings, TritonSettings
+
+log = logging.getLogger(__name__)
+_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
 
 
 @dataclass(frozen=True)
@@ -22,6 +44,7 @@ class GatewayConfig:
         kafka: Where impressions go.
         redis: Feast's online store.
         triton: Where scores come from.
+        online: Another online store than Redis, for tests on one machine.
     """
 
     layout: Layout
@@ -29,6 +52,12 @@ class GatewayConfig:
     kafka: KafkaSettings
     redis: RedisSettings
     triton: TritonSettings
+    online: OnlineStore | None = None
+
+    @property
+    def experiments(self) -> Path:
+        """The experiments file."""
+        return self.gateway.experiments or experiments_path(self.layout)
 
 
 def create_app(config: GatewayConfig) -> FastAPI:
@@ -40,12 +69,87 @@ def create_app(config: GatewayConfig) -> FastAPI:
     Returns:
         The application, ready for an ASGI server.
     """
-    app = FastAPI(title="Freshrank gateway", docs_url=None, redoc_url=None)
-    app.state.config = config
+    metrics = Metrics()
+    live = Live(config.layout, config.experiments, config.online or OnlineStore(redis=config.redis))
+    impressions = ImpressionLog(
+        config.kafka,
+        event_clock=config.gateway.accept_client_time,
+        count=lambda result: metrics.impressions.labels(result).inc(),
+    )
+    repeats = Repeats()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        scores = Scores(config.triton.url)
+        app.state.ranker = Ranker(config.gateway, live, scores, impressions, metrics)
+        impressions.start()
+        await live.start()
+        yield
+        await live.stop()
+        await scores.close()
+        impressions.close()
+
+    app = FastAPI(title="Freshrank gateway", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.config, app.state.live, app.state.metrics = config, live, metrics
+    app.add_middleware(LimitBody, limit=MAX_BODY_BYTES)
+    _add_errors(app, metrics)
+
+    @app.post("/rank", responses={status: {"model": ErrorBody} for status in (413, 422, 503)})
+    async def rank(request: RankRequest) -> RankResponse:
+        """Rank candidates for a user, best first, and log the impression."""
+        began = time.monotonic()
+        answer = await repeats.once(request, app.state.ranker.rank)
+        metrics.seconds.observe(time.monotonic() - began)
+        metrics.requests.labels("200").inc()
+        return answer
 
     @app.get("/healthz")
     async def healthz() -> dict[str, Any]:
-        """Answer while the process serves requests."""
-        return {"status": "ok"}
+        """Answer while the process serves requests; says what is live."""
+        serving = live.snapshot.serving
+        return {
+            "status": "ok",
+            "generation": serving.generation,
+            "aliases": serving.aliases,
+            "impressions": "connected" if impressions.connected else "waiting for Kafka",
+        }
 
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def prometheus() -> Response:
+        """Metrics in Prometheus' text format."""
+        metrics.generation.set(live.snapshot.serving.generation)
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    _describe(app, config.gateway)
     return app
+
+
+def _add_errors(app: FastAPI, metrics: Metrics) -> None:
+    """Every refusal has the same body, whoever refuses."""
+
+    def answer(status: int, body: dict[str, Any], headers: Any = None) -> JSONResponse:
+        metrics.requests.labels(str(status)).inc()
+        return JSONResponse(body, status_code=status, headers=headers)
+
+    @app.exception_handler(ApiError)
+    async def api_error(_: Request, error: ApiError) -> JSONResponse:
+        return answer(error.status, error.body())
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
+        return answer(422, error_body("invalid", place, first.get("input"), first["msg"]))
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> JSONResponse:
+        status = 422 if error.status_code == 400 else error.status_code  # a body that is no JSON at all
+        code = _CODES.get(error.status_code, "refused")
+        return answer(status, error_body(code, None, None, str(error.detail)), error.headers)
+
+
+def _describe(app: FastAPI, settings: GatewaySettings) -> None:
+    """Put the setting's limit on candidates into the OpenAPI document; it is checked by hand, for its answer is 413."""
+    document = app.openapi()
+    candidates = document["components"]["schemas"]["RankRequest"]["properties"]["candidates"]
+    candidates |= {"maxItems": settings.max_candidates, "uniqueItems": True}

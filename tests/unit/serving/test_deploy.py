@@ -263,7 +263,7 @@ def tell(world: World, step: tuple[str, ...], killer: Killer | None = None) -> N
         deployer.deploy(world.ids[step[1]]) if step[0] == "deploy" else deployer.rollback()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     kills=st.lists(st.tuples(st.integers(0, len(STORY) - 1), st.integers(1, 40), st.booleans()), max_size=4),
 )

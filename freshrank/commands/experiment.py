@@ -1,0 +1,134 @@
+"""`freshrank experiment`: which users get which arm."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from serving.gateway.experiments import Experiment, Experiments
+
+app = typer.Typer(help="Experiments: arms, their shares and what each ranks by.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")]
+Name = Annotated[str, typer.Argument(help="Name of the experiment.")]
+
+
+@app.command()
+def create(
+    name: Name,
+    arm: Annotated[
+        list[str],
+        typer.Option(help="name=share:what, such as camenn=0.45:champion or uniform=0.1:uniform; repeat it."),
+    ],
+    seed: Annotated[str, typer.Option(help="Seed of the hash; by default the experiment's name.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Write an experiment; one of the same name is replaced. Gateways take it up at once."""
+    from serving.gateway.experiments import Experiment
+
+    arms = dict(_arm(text) for text in arm)
+    path, found = _read()
+    experiments = {**found.experiments, name: Experiment.model_validate({"seed": seed or name, "arms": arms})}
+    _write(path, experiments, name, as_json)
+
+
+@app.command()
+def ramp(
+    name: Name,
+    arm: Annotated[list[str], typer.Option(help="name=share; repeat it.")],
+    as_json: Json = False,
+) -> None:
+    """Change shares of an experiment's arms."""
+    from features.errors import UsageError
+    from serving.gateway.experiments import Experiment
+
+    path, found = _read()
+    experiment = _named(found, name)
+    arms = {key: value.model_dump() for key, value in experiment.arms.items()}
+    for text in arm:
+        key, _, share = text.partition("=")
+        if key not in arms:
+            raise UsageError("no such arm", field="--arm", value=key, remedy=f"use one of: {', '.join(arms)}")
+        arms[key]["share"] = _share(share)
+    changed = Experiment.model_validate({**experiment.model_dump(), "arms": arms})
+    _write(path, {**found.experiments, name: changed}, name, as_json)
+
+
+@app.command()
+def stop(name: Name, as_json: Json = False) -> None:
+    """Stop an experiment: everyone gets the champion again."""
+    path, found = _read()
+    stopped = _named(found, name).model_copy(update={"active": False})
+    _write(path, {**found.experiments, name: stopped}, name, as_json)
+
+
+@app.command()
+def show(as_json: Json = False) -> None:
+    """Print all experiments."""
+    from serving.gateway.experiments import to_toml
+
+    path, found = _read()
+    if as_json:
+        print(json.dumps({name: experiment.model_dump() for name, experiment in found.experiments.items()}))
+        return
+    print(to_toml(found.experiments), end="")
+    print(f"experiment: {len(found.experiments)} in {path}")
+
+
+def _arm(text: str) -> tuple[str, dict[str, object]]:
+    from features.errors import UsageError
+    from serving.state import ALIASES
+
+    name, equals, rest = text.partition("=")
+    share, colon, what = rest.partition(":")
+    if not equals or not colon or what not in (*ALIASES, "uniform"):
+        remedy = f"write name=share:what, where what is one of {', '.join((*ALIASES, 'uniform'))}"
+        raise UsageError("not an arm", field="--arm", value=text, remedy=remedy)
+    return name, {"share": _share(share), ("policy" if what == "uniform" else "alias"): what}
+
+
+def _share(text: str) -> float:
+    from features.errors import UsageError
+
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UsageError("not a share", field="--arm", value=text, remedy="write a number from 0 to 1")
+    return share
+
+
+def _named(found: Experiments, name: str) -> Experiment:
+    from features.errors import UsageError
+
+    if name not in found.experiments:
+        known = ", ".join(found.experiments) or "none yet"
+        raise UsageError("no such experiment", field="name", value=name, remedy=f"there are: {known}")
+    return found.experiments[name]
+
+
+def _read() -> tuple[Path, Experiments]:
+    from freshrank import settings as all_settings
+    from serving.gateway.experiments import experiments_path, read
+
+    settings = all_settings.load()
+    path = settings.gateway.experiments or experiments_path(settings.layout)
+    return path, read(path)
+
+
+def _write(path: Path, experiments: dict[str, Experiment], name: str, as_json: bool) -> None:
+    from features import atomic
+    from serving.gateway.experiments import check, to_toml
+
+    check(experiments)
+    atomic.write_text(path, to_toml(experiments))
+    experiment = experiments[name]
+    if as_json:
+        print(json.dumps({"experiment": name, **experiment.model_dump()}))
+        return
+    arms = ", ".join(f"{key} {arm.share:.0%} by {arm.alias or arm.policy}" for key, arm in experiment.arms.items())
+    print(f"experiment: {name} is {'active' if experiment.active else 'stopped'}: {arms}; {path}")

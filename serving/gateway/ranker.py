@@ -1,0 +1,254 @@
+"""One request from question to list: arm, features, scores, order, impression."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from features.errors import FreshrankError, UsageError
+from features.events import SCHEMA_VERSION, Impression, Shown, impression_id
+from features.times import HOUR, format_us, parse_us
+from serving.gateway import ranking
+from serving.gateway.api import SHOWN_LIMIT, ApiError, RankedItem, RankRequest, RankResponse, too_many
+from serving.gateway.live import Live, Snapshot
+from serving.gateway.metrics import Metrics
+from serving.gateway.scores import Scores, ScoringError, Served
+from serving.settings import GatewaySettings
+from serving.state import POPULARITY, Version
+
+if TYPE_CHECKING:
+    from features.store.online import Fetched
+    from serving.gateway.impressions import ImpressionLog
+
+log = logging.getLogger(__name__)
+UNIFORM, MODEL = "uniform", "model"
+_OF_CANDIDATES = ("cand_", "i_", "x_")
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What ranked, and how.
+
+    Args:
+        placed: The list.
+        policy: `uniform`, `model` or `popularity`.
+        scored: The bundle that scored and its version, or None.
+        fallback: Whether popularity stood in for what could not answer.
+    """
+
+    placed: list[ranking.Placed]
+    policy: str
+    scored: tuple[Served, Version] | None = None
+    fallback: bool = False
+
+
+class Ranker:
+    """Ranks requests.
+
+    Args:
+        settings: The gateway's settings.
+        live: What is live.
+        scores: Triton.
+        impressions: Where impressions go.
+        metrics: What is counted.
+    """
+
+    def __init__(
+        self, settings: GatewaySettings, live: Live, scores: Scores, impressions: ImpressionLog, metrics: Metrics
+    ) -> None:
+        self._settings, self._live, self._scores = settings, live, scores
+        self._impressions, self._metrics = impressions, metrics
+
+    async def rank(self, request: RankRequest) -> RankResponse:
+        """Rank a request and log its impression.
+
+        Raises:
+            ApiError: 413 or 422 if the request is wrong, 503 if its features cannot be had.
+        """
+        began = time.monotonic()
+        event_us = self._check(request)
+        request_id = request.request_id or uuid.uuid4().hex
+        snapshot = self._live.snapshot  # kept to the end, whatever changes meanwhile
+        assignment = snapshot.experiments.assign(request.user_id)
+        behind = snapshot.behind(assignment.alias) if assignment.alias else None
+        pinned = behind[0] if behind else next(iter(snapshot.served.values()), None)
+        fetched = await self._fetch(request, event_us, pinned, began)
+        columns = dict(fetched.columns)
+        columns |= {"user_id": request.user_id, "event_time": event_us, "cand_item": request.candidates}
+        columns["cand_text_sha"], columns["cand_image_sha"] = self._live.catalogue.shas(request.candidates)
+        if assignment.alias is None:
+            placed = ranking.uniform(request_id, len(request.candidates), self._length(len(request.candidates)))
+            ranked = Ranked(placed, UNIFORM)
+        else:
+            ranked = await self._by_model(assignment.alias, snapshot, columns, fetched, event_us, began)
+        self._metrics.policies.labels(ranked.policy).inc()
+        self._log(request, request_id, event_us, assignment.experiments, columns, fetched, ranked)
+        scored = ranked.scored
+        return RankResponse(
+            request_id=request_id,
+            bundle_id=scored[0].bundle if scored else None,
+            triton_model=scored[1].triton_model if scored else None,
+            triton_version=scored[1].version if scored else None,
+            experiments=assignment.experiments,
+            items=[
+                RankedItem(item_id=request.candidates[place.index], position=position, score=place.score)
+                for position, place in enumerate(ranked.placed)
+            ],
+            fallback="popularity" if ranked.fallback else None,
+            unknown_items=list(fetched.unknown_items),
+        )
+
+    def _check(self, request: RankRequest) -> int:
+        """What the wire's types cannot say; the request's time, µs."""
+        if len(request.candidates) > self._settings.max_candidates:
+            raise too_many(len(request.candidates), self._settings.max_candidates)
+        seen: set[str] = set()
+        for item in request.candidates:
+            if item in seen:
+                raise ApiError(422, "repeated_candidate", field="candidates", value=item, remedy="name each item once")
+            seen.add(item)
+        if request.time is None:
+            return time.time_ns() // 1000
+        if not self._settings.accept_client_time:
+            remedy = "leave it out, or set gateway.accept_client_time for replays"
+            raise ApiError(422, "client_time", field="time", value=request.time, remedy=remedy)
+        try:
+            event_us = parse_us(request.time)
+        except (UsageError, OverflowError):
+            event_us = -1
+        if event_us < 0:
+            remedy = "write RFC 3339 with a zone, after 1970, such as 2025-03-01T02:00:00Z"
+            raise ApiError(422, "not_a_time", field="time", value=request.time, remedy=remedy)
+        return event_us
+
+    async def _fetch(self, request: RankRequest, event_us: int, served: Served | None, began: float) -> Fetched:
+        start = time.monotonic()
+
+        def fetch() -> Fetched:
+            reader = self._live.features(served.feature_service if served else None)
+            return reader.fetch(request.user_id, request.candidates, request.context, event_us)
+
+        try:
+            fetched = await asyncio.wait_for(asyncio.to_thread(fetch), self._left(began))
+        except TimeoutError:
+            value, remedy = self._settings.timeout_ms, "try again, or raise gateway.timeout_ms"
+            raise ApiError(503, "features_late", field="timeout_ms", value=value, remedy=remedy) from None
+        except FreshrankError as error:
+            raise ApiError(
+                503, error.code, field=error.field, value=error.value, remedy=error.remedy or "try again later"
+            ) from error
+        self._metrics.features_seconds.observe(time.monotonic() - start)
+        self._metrics.candidates.inc(len(request.candidates))
+        self._metrics.unknown_items.inc(len(fetched.unknown_items))
+        self._metrics.unknown_users.inc(not fetched.known_user)
+        return fetched
+
+    async def _by_model(
+        self,
+        alias: str,
+        snapshot: Snapshot,
+        columns: Mapping[str, Any],
+        fetched: Fetched,
+        event_us: int,
+        began: float,
+    ) -> Ranked:
+        """A list by the bundle behind an alias, or by popularity where that cannot score."""
+        candidates = columns["cand_item"]
+        scores, scored = await self._score(alias, snapshot, columns, began)
+        fallback = scores is None
+        values: Sequence[float] = ranking.popularity(columns, len(candidates)) if scores is None else scores
+        unknown = set(fetched.unknown_items)
+        since = (event_us - fetched.feature_cutoff) / HOUR if fetched.feature_cutoff else 0.0
+        young = ranking.young_listings(columns, len(candidates), [item in unknown for item in candidates], since)
+        placed = ranking.best(values, self._length(len(candidates)), young, self._settings.young_slots)
+        return Ranked(placed, POPULARITY if fallback or alias == POPULARITY else MODEL, scored, fallback)
+
+    async def _score(
+        self, alias: str, snapshot: Snapshot, columns: Mapping[str, Any], began: float
+    ) -> tuple[Sequence[float] | None, tuple[Served, Version] | None]:
+        start = time.monotonic()
+        for attempt in range(2):
+            behind = snapshot.behind(alias)
+            if behind is None:
+                self._metrics.fallbacks.labels("not_deployed").inc()
+                return None, None
+            try:
+                scores = await self._scores.score(*behind, columns, self._left(began))
+                self._metrics.scoring_seconds.observe(time.monotonic() - start)
+                return scores, behind
+            except ScoringError as error:
+                # A gateway that was suspended may hold a version that retired since: once more with what is true now.
+                self._live.refresh()
+                newer = self._live.snapshot
+                if attempt == 0 and newer.behind(alias) != behind and self._left(began) > 0.01:
+                    snapshot = newer
+                    continue
+                log.warning("%s cannot score, popularity stands in: %s", alias, error)
+                self._metrics.fallbacks.labels("scoring").inc()
+                return None, None
+        return None, None
+
+    def _log(
+        self,
+        request: RankRequest,
+        request_id: str,
+        event_us: int,
+        experiments: dict[str, str],
+        columns: Mapping[str, Any],
+        fetched: Fetched,
+        ranked: Ranked,
+    ) -> None:
+        prices = columns.get("i_price") or [None] * len(request.candidates)
+        shown = [
+            Shown(
+                item_id=request.candidates[place.index],
+                position=position,
+                price_minor=round(prices[place.index] or 0),
+                score=place.score,
+                propensity=place.propensity,
+            )
+            for position, place in enumerate(ranked.placed)
+        ]
+        seen = seen_columns(columns, [place.index for place in ranked.placed]) if self._settings.log_features else None
+        self._impressions.put(
+            Impression(
+                event_id=impression_id(request_id),
+                event_time=format_us(event_us),
+                schema_version=SCHEMA_VERSION,
+                request_id=request_id,
+                user_id=request.user_id,
+                items=shown,
+                context=dict(request.context),
+                experiments=experiments,
+                policy=ranked.policy,
+                bundle_id=ranked.scored[0].bundle if ranked.scored else None,
+                feature_cutoff=format_us(fetched.feature_cutoff) if fetched.feature_cutoff is not None else None,
+                features_seen=seen,
+            )
+        )
+
+    def _length(self, candidates: int) -> int:
+        """Places of the list."""
+        return min(self._settings.list_length or candidates, candidates, SHOWN_LIMIT)
+
+    def _left(self, began: float) -> float:
+        """Seconds to the deadline."""
+        return max(began + self._settings.timeout_ms / 1000 - time.monotonic(), 0.001)
+
+
+def seen_columns(columns: Mapping[str, Any], shown: Sequence[int]) -> dict[str, Any]:
+    """The columns that an impression logs: those of candidates for the shown ones, in the list's order.
+
+    Example:
+        >>> seen_columns({"u_age": "30", "i_price": [1.0, 2.0, 3.0]}, [2, 0])
+        {'u_age': '30', 'i_price': [3.0, 1.0]}
+    """
+    return {
+        name: [value[index] for index in shown] if name.startswith(_OF_CANDIDATES) else value
+        for name, value in columns.items()
+    }

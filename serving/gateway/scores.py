@@ -1,0 +1,109 @@
+"""Scores from Triton: a request's columns as the inputs that the bundle names, and its logits back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.errors import FreshrankError
+from features.layout import Layout
+from serving.inputs import to_array
+from serving.state import Version
+from serving.triton import datatype
+
+
+class ScoringError(FreshrankError):
+    """Triton did not score: `str()` says why, for the log and the metrics."""
+
+    code = "scoring"
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the gateway needs to know of a bundle.
+
+    Args:
+        bundle: Its id.
+        inputs: (input, kind, column) of each input.
+        output: The output that ranks.
+        feature_service: The feature service that it was trained with.
+    """
+
+    bundle: str
+    inputs: tuple[tuple[str, str, str], ...]
+    output: str
+    feature_service: str
+
+    @classmethod
+    def read(cls, layout: Layout, bundle: str) -> Served:
+        """From the bundle's folder."""
+        folder: Path = layout.bundle(bundle)
+        info = json.loads((folder / "bundle.json").read_text())
+        manifest = json.loads((folder / "manifest.json").read_text())
+        outputs = info["outputs"]
+        output = "cvr_logit" if "cvr_logit" in outputs else outputs[0]
+        inputs = tuple((i["name"], i["kind"], i["column"]) for i in info["inputs"])
+        return cls(bundle, inputs, output, manifest["feature_service"])
+
+
+class Scores:
+    """Asks Triton for scores, asynchronously.
+
+    Args:
+        url: host:port of its gRPC.
+    """
+
+    def __init__(self, url: str) -> None:
+        import tritonclient.grpc.aio as grpc
+
+        self._grpc: Any = grpc
+        self._client: Any = grpc.InferenceServerClient(url)
+
+    async def score(
+        self, served: Served, version: Version, columns: Mapping[str, Any], timeout_s: float
+    ) -> Sequence[float]:
+        """Logits of the candidates.
+
+        Args:
+            served: The bundle.
+            version: Where it is loaded.
+            columns: Raw columns; what is missing is sent as missing.
+            timeout_s: Deadline.
+
+        Raises:
+            ScoringError: If Triton refuses, does not answer in time, or answers nonsense.
+        """
+        from tritonclient.utils import InferenceServerException
+
+        size = len(columns["cand_item"])
+        inputs = []
+        for name, kind, column in served.inputs:
+            missing: Any = [None] * size if name.startswith("cand__") else [] if name.startswith("hist__") else None
+            value = columns.get(column)
+            values = to_array(missing if value is None else value, kind)
+            tensor = self._grpc.InferInput(name, list(values.shape), datatype(values))
+            tensor.set_data_from_numpy(values)
+            inputs.append(tensor)
+        try:
+            result = await self._client.infer(
+                version.triton_model,
+                inputs,
+                model_version=str(version.version),
+                outputs=[self._grpc.InferRequestedOutput(served.output)],
+                client_timeout=timeout_s,
+            )
+        except InferenceServerException as error:
+            raise ScoringError(f"{error.status()}: {error.message()}") from error
+        logits = result.as_numpy(served.output)
+        if logits is None or logits.shape != (size,) or not np.isfinite(logits).all():
+            raise ScoringError("Triton's answer has another shape or is not finite")
+        return [float(logit) for logit in logits]
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.close()
