@@ -56,9 +56,8 @@ def command(
     unknown = set(answer["unknown_items"])
     for item in answer["items"]:
         score = "" if item["score"] is None else f"{item['score']:+.4f}"
-        print(
-            f"{item['position'] + 1:>4}  {score:>9}  {item['item_id']}{'  (unknown)' if item['item_id'] in unknown else ''}"
-        )
+        note = "  (unknown)" if item["item_id"] in unknown else ""
+        print(f"{item['position'] + 1:>4}  {score:>9}  {item['item_id']}{note}")
     arms = ", ".join(f"{name}: {arm}" for name, arm in answer["experiments"].items()) or "no experiment"
     ranked = (answer["fallback"] and f"fallback {answer['fallback']}") or answer["bundle_id"] or "uniform"
     print(
