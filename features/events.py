@@ -22,6 +22,7 @@ from features.times import HOUR, parse_us
 
 SCHEMA_VERSION = 1
 NAMESPACE = uuid.UUID("6f0c9bd4-52d0-5f0e-9d6a-3f7a4c1f8e21")
+LAST_US = 253_402_300_799_999_999  # the end of the year 9999
 MAX_CLOCK_SKEW_US = HOUR  # how far an event may lie after the moment at which it was known
 
 _RFC3339 = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$"
@@ -280,6 +281,8 @@ def decode(
     Raises:
         InvalidEvent: With the reason, if the record is no valid event of the topic.
     """
+    if not 0 <= known_time <= LAST_US:
+        raise InvalidEvent("the record's timestamp is none", field="timestamp", value=known_time // 1000)
     if value is None:
         return _gone(topic, key, known_time)
     try:

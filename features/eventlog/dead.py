@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from features.events import EVENTS, InvalidEvent
+from features.events import EVENTS, LAST_US, InvalidEvent
 from features.kafka import MAX_MESSAGE_BYTES, consumer
 from features.settings import KafkaSettings
 from features.topics import DEAD, broker_name
@@ -37,14 +37,14 @@ def letter(record: ConsumerRecord, reason: InvalidEvent) -> bytes:
         reason: Why.
 
     Returns:
-        `topic partition offset known_time reason`, and the original's key and value: as text, or in base64 under
+        `topic partition offset timestamp_ms reason`, and the original's key and value: as text, or in base64 under
         `key_base64`, `value_base64` where they are no UTF-8. A value too long for the topic is left in its own.
     """
     body: dict[str, Any] = {
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
-        "known_time": record.timestamp * 1000,
+        "timestamp_ms": record.timestamp,
         "reason": str(reason),
     }
     _put(body, "key", record.key)
@@ -84,7 +84,7 @@ def send(
         broker_name(settings, topic + DEAD),
         key=key_of(record).encode(),
         value=letter(record, reason),
-        timestamp_ms=record.timestamp,
+        timestamp_ms=min(max(record.timestamp, 0), LAST_US // 1000),
     )
 
 

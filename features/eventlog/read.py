@@ -12,14 +12,12 @@ from deltalake.exceptions import TableNotFoundError
 
 from features.errors import NotReadyError, UsageError
 from features.eventlog.schema import PARTITION_COLUMN, arrow_schema, duckdb_type
-from features.events import COMPACTED, EVENTS, MAX_CLOCK_SKEW_US
+from features.events import COMPACTED, EVENTS, LAST_US, MAX_CLOCK_SKEW_US
 from features.layout import Layout
 from features.times import day_of
 
 if TYPE_CHECKING:
     import duckdb
-
-_LAST_US = 253_402_300_799_999_999  # the end of the year 9999
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,7 @@ class EventLog:
     @staticmethod
     def _files(table: DeltaTable, known_before: int, from_us: int | None, to_us: int | None) -> list[str]:
         """Data files that may hold such events: by day, as no event lies more than an hour after it was known."""
-        last = min(_LAST_US, known_before + MAX_CLOCK_SKEW_US, to_us if to_us is not None else _LAST_US)
+        last = min(LAST_US, known_before + MAX_CLOCK_SKEW_US, to_us if to_us is not None else LAST_US)
         first = day_of(from_us) if from_us is not None else None
         actions = pa.table(table.get_add_actions(flatten=True))
         days = actions[f"partition.{PARTITION_COLUMN}"].to_pylist()

@@ -18,7 +18,7 @@ import pytest
 from features.errors import DataError, UsageError
 from features.eventlog import dead
 from features.eventlog.ingest import complete_until, ingest
-from features.events import EVENTS
+from features.events import EVENTS, LAST_US
 from features.kafka import admin, producer
 from features.layout import Layout
 from features.settings import KafkaSettings
@@ -158,6 +158,33 @@ def test_markers_and_aborted_records_leave_no_gap_and_no_row(kafka: KafkaSetting
     again = ingest(kafka, layout)
     assert again["clicks"].rows_from == done["clicks"].rows_to
     assert total(again) == (0, 0)
+
+
+def test_an_open_transaction_holds_nothing_up_and_comes_later(kafka: KafkaSettings, layout: Layout) -> None:
+    publish(kafka, clicks(0, 10))
+    name = kafka.topic("clicks")
+    with producer(kafka, transactional_id=kafka.topic_prefix + "t") as client:
+        client.init_transactions()
+        client.begin_transaction()
+        for event in clicks(10, 20):
+            client.send(name, key=event.key.encode(), value=event.value, timestamp_ms=event.time_us // 1000)
+        client.flush()
+        publish(kafka, clicks(20, 30))
+        before = total(ingest(kafka, layout))
+        client.commit_transaction()
+    after = total(ingest(kafka, layout))
+    assert before[0] >= 10
+    assert before[0] + after[0] == 30
+    assert len(rows(layout, "clicks", "event_id")) == 30
+
+
+@pytest.mark.parametrize("timestamp_ms", [2**62, LAST_US // 1000 + 1])
+def test_an_absurd_timestamp_stops_nothing(kafka: KafkaSettings, layout: Layout, timestamp_ms: int) -> None:
+    (event,) = clicks(0, 1)
+    publish(kafka, [event._replace(time_us=timestamp_ms * 1000), *clicks(1, 5)])
+    assert total(ingest(kafka, layout)) == (4, 1)
+    ((_, letter),) = dead.read(kafka, "clicks")
+    assert (letter["timestamp_ms"], letter["value"]) == (timestamp_ms, (event.value or b"").decode())
 
 
 def test_records_lost_to_retention_are_an_error(kafka: KafkaSettings, layout: Layout) -> None:

@@ -73,6 +73,17 @@ def test_any_bytes_are_an_event_or_have_a_reason(topic: str, key: bytes | None, 
 
 
 @settings(deadline=None)
+@given(timestamp_ms=st.integers(-(2**63), 2**63 - 1), value=st.none() | st.just(b"{}"))
+def test_any_timestamp_is_a_known_time_or_has_a_reason(timestamp_ms: int, value: bytes | None) -> None:
+    try:
+        event = decode("items", b"i1", value, timestamp_ms * 1000)
+    except InvalidEvent as reason:
+        assert str(reason)
+    else:
+        to_arrow("items", "cluster/topic", "items", [Row(0, 0, timestamp_ms * 1000, event)]).validate(full=True)
+
+
+@settings(deadline=None)
 @given(topic=TOPICS, value=JSON)
 def test_any_json_is_an_event_or_has_a_reason(topic: str, value: object) -> None:
     read(topic, b"k", msgspec.json.encode(value))

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import duckdb
+import msgspec
 import pytest
 from deltalake import DeltaTable
 
 from features.errors import DataError, NotReadyError, UsageError
+from features.eventlog import dead
 from features.eventlog.compact import compact_closed
 from features.eventlog.read import EventLog
 from features.eventlog.schema import Row, arrow_schema
 from features.eventlog.table import Batch, TopicTable
-from features.events import EVENTS, Click, Gone, Item, event_id
+from features.events import EVENTS, Click, Gone, InvalidEvent, Item, event_id
+from features.kafka import MAX_MESSAGE_BYTES
 from features.layout import Layout
 from features.times import DAY, HOUR, MINUTE, format_us
 
@@ -259,3 +264,19 @@ def test_late_events_open_a_closed_day_again(layout: Layout, table: TopicTable) 
     assert compact_closed(layout) == 2
     assert len(list(DeltaTable(layout.table("clicks")).file_uris())) == 3
     assert count(layout) == 5
+
+
+def test_a_dead_letter_fits_its_topic_whatever_it_wraps() -> None:
+    def wrapped(value: bytes) -> dict[str, Any]:
+        record = SimpleNamespace(topic="clicks", partition=1, offset=2, timestamp=3, key=b"k", value=value)
+        letter = dead.letter(record, InvalidEvent("no"))
+        assert len(letter) < MAX_MESSAGE_BYTES
+        fields: dict[str, Any] = msgspec.json.decode(letter)
+        return fields
+
+    assert wrapped(b"x" * 1_000_000)["value"] == "x" * 1_000_000
+    assert len(wrapped(b"\xff" * 1_000_000)["value_base64"]) > 1_300_000
+    huge = wrapped(b"\x01" * 1_000_000)  # six bytes each in JSON
+    assert huge["value_bytes"] == 1_000_000
+    assert "value" not in huge
+    assert (huge["topic"], huge["partition"], huge["offset"], huge["reason"]) == ("clicks", 1, 2, "no")
