@@ -17,6 +17,7 @@ from features.errors import FreshrankError
 
 # name -> (module, one line of help, panel)
 COMMANDS: dict[str, tuple[str, str, str]] = {
+    "demo": ("freshrank.commands.demo", "Once round the loop on real servers, with a report.", "Start here"),
     "up": ("freshrank.commands.up", "Start the local stack; wait until every server works.", "Stack"),
     "down": ("freshrank.commands.down", "Stop the local stack.", "Stack"),
     "status": ("freshrank.commands.status", "Each server's state, address, memory and age.", "Stack"),

@@ -6,7 +6,6 @@ happened before a request is published before the request is sent, so that the l
 
 from __future__ import annotations
 
-import datetime as dt
 import heapq
 import itertools
 import json
@@ -148,16 +147,21 @@ class Live:
                 if pace_s and stop is not None:
                     stop.wait(pace_s)
 
+    def preview(self, request: Asking, arm: str) -> list[str]:
+        """The list that an arm would give, as item ids; nothing is logged and nobody sees it.
+
+        Args:
+            request: The request.
+            arm: An arm of the active experiment.
+        """
+        response = self._client.post("/rank", json=_body(request) | {"preview": arm})
+        response.raise_for_status()
+        return [str(item["item_id"]) for item in response.json()["items"]]
+
     def _ask(self, request: Asking) -> Answered:
         import httpx
 
-        body = {
-            "request_id": request.request_id,
-            "user_id": request.user_id,
-            "candidates": list(request.candidates),
-            "context": dict(request.context),
-            "time": format_us(request.time_us),
-        }
+        body = _body(request) | {"request_id": request.request_id}
         began = time.monotonic()
         try:
             response = self._client.post("/rank", json=body)
@@ -201,6 +205,15 @@ class Live:
         )
 
 
+def _body(request: Asking) -> dict[str, Any]:
+    return {
+        "user_id": request.user_id,
+        "candidates": list(request.candidates),
+        "context": dict(request.context),
+        "time": format_us(request.time_us),
+    }
+
+
 def read_log(path: Path) -> list[Answered]:
     """The answered requests of a run, in the order they were sent."""
     rows = []
@@ -236,8 +249,3 @@ def wait_for_gateway(url: str, *, bundle_id: str = "", deadline_s: float = 60.0)
     raise UnreachableError(
         "the gateway does not answer", field="gateway", value=url, remedy="see `freshrank status` and its log"
     )
-
-
-def day_after(day: dt.date, days: int = 1) -> dt.date:
-    """The day some days later."""
-    return day + dt.timedelta(days=days)

@@ -11,6 +11,15 @@ from features.errors import UsageError
 SOURCES = ("city", "completejourney")
 EXPERIMENT = "ranker"
 ARMS = {"uniform": 0.10, "popularity": 0.45, "camenn": 0.45}
+EXPERIMENTS = f"""\
+[{EXPERIMENT}]
+
+[{EXPERIMENT}.arms]
+uniform = {{ share = {ARMS["uniform"]}, policy = "uniform" }}
+popularity = {{ share = {ARMS["popularity"]}, alias = "popularity" }}
+camenn = {{ share = {ARMS["camenn"]}, alias = "champion" }}
+"""
+JOURNEY_FROM, JOURNEY_DAY = dt.date(2017, 9, 1), dt.date(2017, 10, 12)  # six weeks of purchases, then the day judged
 
 
 @dataclass(frozen=True)
@@ -77,8 +86,3 @@ class Plan:
             "young_slots = 3",
         ]
         return "\n".join(lines) + "\n"
-
-    def experiments(self) -> str:
-        """The run's `experiments.toml`: arms, their shares and what each ranks by."""
-        shares = ", ".join(f"{share}" for share in ARMS.values())
-        return "\n".join([f"# {', '.join(ARMS)}: {shares}", ""])

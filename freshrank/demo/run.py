@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from features.times import day_start
+from features import atomic
+from features.eventlog.dead import count as dead_letters
+from features.times import day_start, format_us, run_cut
 from freshrank.demo.live import Answered, Live, wait_for_gateway
-from freshrank.demo.plan import Plan
+from freshrank.demo.plan import EXPERIMENTS, JOURNEY_DAY, JOURNEY_FROM, Plan
 from freshrank.demo.shoppers import Outbox, Shoppers
 from freshrank.demo.steps import MemoryWatch, Steps
 from freshrank.settings import PREFIX, Settings, load
+from freshrank.sources.city.simulate import Request
 from freshrank.stack.addresses import gateway_url, resolve
 
-LIVE, SWAP = "live.jsonl", "swap.jsonl"
+LIVE, SWAP, PREVIEWS = "live.jsonl", "swap.jsonl", "previews.json"
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,9 @@ class Done:
         steps: Seconds of each step.
         wall_s: Seconds in all.
         peak_mb: Peak memory of everything, MB.
+        dead_letters: Dead letters by topic.
+        versions: Versions that Triton held, by bundle.
+        previews: Request → arm → items: lists of both rankers for the same requests.
     """
 
     plan: Plan
@@ -47,6 +54,9 @@ class Done:
     steps: dict[str, float]
     wall_s: float
     peak_mb: float
+    dead_letters: dict[str, int]
+    versions: dict[str, Any]
+    previews: dict[str, dict[str, list[str]]]
 
 
 def run_city(plan: Plan) -> Done:
@@ -62,21 +72,39 @@ def run_city(plan: Plan) -> Done:
     settings = prepare(plan)
     steps = Steps(plan.folder, {PREFIX + "SETTINGS": str(plan.settings_file)})
     with stack(steps), MemoryWatch(str(settings.stack.dir)) as memory:
-        first, second = _city(plan, settings, steps)
-        published = first.pop("published")
-        return Done(
-            plan,
-            settings,
-            first["day"],
-            second["day"],
-            published,
-            steps.seconds,
-            time.monotonic() - began,
-            memory.peak_mb,
-        )
+        first, second, published = _city(plan, settings, steps)
+        dead = dead_letters(settings.kafka)
+    wall_s, peak_mb = time.monotonic() - began, memory.peak_mb
+    versions, previews = live_versions(settings), read_previews(plan)
+    return Done(plan, settings, first, second, published, steps.seconds, wall_s, peak_mb, dead, versions, previews)
 
 
-def _city(plan: Plan, settings: Settings, steps: Steps) -> tuple[dict[str, Any], dict[str, Any]]:
+def run_journey(plan: Plan, photos: str = "") -> Done:
+    """Run the demo on real purchases: seven days train, the eighth judges; nobody answers, so nothing is lived.
+
+    Args:
+        plan: What to do.
+        photos: Folder of the GroceryStoreDataset; empty: items without photos.
+
+    Returns:
+        What the report is made from.
+    """
+    began = time.monotonic()
+    settings = prepare(plan)
+    steps = Steps(plan.folder, {PREFIX + "SETTINGS": str(plan.settings_file)})
+    day = JOURNEY_DAY
+    with stack(steps), MemoryWatch(str(settings.stack.dir)) as memory:
+        words = ["source", "replay", plan.source, "--seed", str(plan.seed), "--from", JOURNEY_FROM.isoformat()]
+        words += ["--to", format_us(run_cut(day)), *(["--photos", photos] if photos else [])]
+        published = steps.command("history", "real purchases go to Kafka", *words)["topics"]
+        steps.command("features_apply", "feature definitions", "features", "apply")
+        retrain(steps, "run_1", day.isoformat())
+        dead = dead_letters(settings.kafka)
+    wall_s, peak_mb, versions = time.monotonic() - began, memory.peak_mb, live_versions(settings)
+    return Done(plan, settings, day, day, published, steps.seconds, wall_s, peak_mb, dead, versions, {})
+
+
+def _city(plan: Plan, settings: Settings, steps: Steps) -> tuple[dt.date, dt.date, dict[str, int]]:
     url = gateway_url(settings)
     shoppers = Shoppers(plan, settings.layout, settings.kafka)
     with steps.timed("history", f"the city shops for four weeks and lives {plan.history_days} days") as said:
@@ -90,15 +118,43 @@ def _city(plan: Plan, settings: Settings, steps: Steps) -> tuple[dict[str, Any],
         live = Live(url, shoppers.answer, send, plan.folder / LIVE)
         live.schedule(shoppers.late)
         with steps.timed("live", f"the city lives {second} against the gateway") as said:
-            answered = list(live.run(shoppers.city.requests(second)))
+            requests = list(shoppers.city.requests(second))
+            answered = list(live.run(requests))
             said.append(f"{len(answered)} requests, {_failed(answered)} errors")
             live.publish_until(day_start(shoppers.day(plan.history_days + 2)))
+        with steps.timed("previews", "both rankers rank the same requests, for the report") as said:
+            said.append(f"{preview(live, requests, plan)} requests")
         shoppers.publish_catalogue(plan.history_days + 2)
         with traffic(live, shoppers, plan) as swap:
             retrain(steps, "run_2", second.isoformat())
         said.append(f"{len(swap)} requests while versions were swapped, {_failed(swap)} errors")
         print(f"✓ {said[-1]}", file=sys.stderr)
     return first, second, published
+
+
+def live_versions(settings: Settings) -> dict[str, Any]:
+    """Version of each bundle that was ever deployed, with its state."""
+    file = settings.layout.serving_state
+    return dict(json.loads(file.read_text())["versions"]) if file.exists() else {}
+
+
+def read_previews(plan: Plan) -> dict[str, dict[str, list[str]]]:
+    """Request → arm → items, as the live phase wrote them."""
+    file = plan.folder / PREVIEWS
+    return dict(json.loads(file.read_text())) if file.exists() else {}
+
+
+def preview(live: Live, requests: Sequence[Request], plan: Plan) -> int:
+    """Keep the lists of both rankers for evenly spaced requests.
+
+    Returns:
+        How many requests.
+    """
+    every = max(1, len(requests) // plan.previews)
+    chosen = requests[::every][: plan.previews]
+    lists = {r.request_id: {arm: live.preview(r, arm) for arm in ("camenn", "popularity")} for r in chosen}
+    (plan.folder / PREVIEWS).write_text(json.dumps(lists))
+    return len(lists)
 
 
 def retrain(steps: Steps, name: str, day: str) -> dict[str, Any]:
@@ -143,8 +199,10 @@ def prepare(plan: Plan) -> Settings:
         shutil.rmtree(plan.folder)
     plan.folder.mkdir(parents=True)
     plan.settings_file.write_text(plan.settings())
+    settings = resolve(load(plan.settings_file))
+    atomic.write_text(settings.layout.root / "experiments.toml", EXPERIMENTS)
     os.environ[PREFIX + "SETTINGS"] = str(plan.settings_file)
-    return resolve(load(plan.settings_file))
+    return settings
 
 
 @contextmanager

@@ -29,6 +29,9 @@ class RankRequest(BaseModel):
     context: dict[Annotated[str, StringConstraints(min_length=1, max_length=64)], Scalar] = Field(
         default_factory=dict, max_length=64, description="What is known of the moment: zone, hour, weather, …"
     )
+    preview: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = Field(
+        None, description="Arm to see the list of; nobody is assigned by it and no impression is logged."
+    )
     time: str | None = Field(
         None, max_length=40, description="RFC 3339; only where the gateway takes the client's time, for replays."
     )

@@ -90,6 +90,16 @@ class Experiments:
         arm_name, arm = list(experiment.arms.items())[at]
         return Assignment({name: arm_name}, arm.alias)
 
+    def preview(self, arm: str) -> Assignment | None:
+        """The assignment that an arm of the active experiment stands for; None if it has no such arm.
+
+        Args:
+            arm: Name of the arm.
+        """
+        if self.active is None or arm not in self.active[1].arms:
+            return None
+        return Assignment({self.active[0]: arm}, self.active[1].arms[arm].alias)
+
 
 def variation(seed: str, user_id: str, shares: list[float]) -> int | None:
     """Index of the arm that GrowthBook's hash gives a user; None beyond all shares.

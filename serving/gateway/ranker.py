@@ -15,6 +15,7 @@ from features.events import SCHEMA_VERSION, Impression, Shown, impression_id
 from features.times import HOUR, format_us, parse_us
 from serving.gateway import ranking
 from serving.gateway.api import SHOWN_LIMIT, ApiError, RankedItem, RankRequest, RankResponse, too_many
+from serving.gateway.experiments import Assignment
 from serving.gateway.live import Live, Snapshot
 from serving.gateway.metrics import Metrics
 from serving.gateway.scores import Scores, ScoringError, Served
@@ -74,7 +75,7 @@ class Ranker:
         event_us = self._check(request)
         request_id = request.request_id or uuid.uuid4().hex
         snapshot = self._live.snapshot  # kept to the end, whatever changes meanwhile
-        assignment = snapshot.experiments.assign(request.user_id)
+        assignment = self._assign(request, snapshot)
         behind = snapshot.behind(assignment.alias) if assignment.alias else None
         pinned = behind[0] if behind else next(iter(snapshot.served.values()), None)
         fetched = await self._fetch(request, event_us, pinned, began)
@@ -87,7 +88,8 @@ class Ranker:
         else:
             ranked = await self._by_model(assignment.alias, snapshot, columns, fetched, event_us, began)
         self._metrics.policies.labels(ranked.policy).inc()
-        self._log(request, request_id, event_us, assignment.experiments, columns, fetched, ranked)
+        if request.preview is None:
+            self._log(request, request_id, event_us, assignment.experiments, columns, fetched, ranked)
         scored = ranked.scored
         return RankResponse(
             request_id=request_id,
@@ -102,6 +104,17 @@ class Ranker:
             fallback="popularity" if ranked.fallback else None,
             unknown_items=list(fetched.unknown_items),
         )
+
+    @staticmethod
+    def _assign(request: RankRequest, snapshot: Snapshot) -> Assignment:
+        """The user's arm, or the one to preview."""
+        if request.preview is None:
+            return snapshot.experiments.assign(request.user_id)
+        assignment = snapshot.experiments.preview(request.preview)
+        if assignment is None:
+            remedy = "name an arm of the active experiment, or leave it out"
+            raise ApiError(422, "no_such_arm", field="preview", value=request.preview, remedy=remedy)
+        return assignment
 
     def _check(self, request: RankRequest) -> int:
         """What the wire's types cannot say; the request's time, µs."""

@@ -1,0 +1,163 @@
+"""Everything the page shows, gathered from what the run left; the summary holds every figure of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import Any
+
+from features.content.store import TokenStore
+from features.layout import Layout
+from freshrank.demo.live import Answered, read_log
+from freshrank.demo.run import LIVE, SWAP, Done
+from freshrank.report import catalogue, facts, judged, lived, parity
+from freshrank.report.truth import Known, known_truth
+from trainer.data.window import Window
+
+SHOWN_LISTINGS = 8
+
+
+@dataclass
+class Gathered:
+    """What the page is made of.
+
+    Args:
+        done: The demo.
+        summary: Every figure, as JSON.
+        rows: The lived day's answered requests.
+        listings: Item → title, photo, category, price.
+        suspects: Items by how little text and photo agree, worst first, with the score.
+        similarity: The heat maps, where the model has them.
+        known: The truth, where somebody knows it.
+        curves: Calibration curves.
+    """
+
+    done: Done
+    summary: dict[str, Any]
+    rows: list[Answered] = field(default_factory=list)
+    listings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    suspects: list[tuple[str, float]] = field(default_factory=list)
+    similarity: catalogue.Similarity | None = None
+    known: Known | None = None
+    curves: dict[str, list[tuple[float, float, int]]] = field(default_factory=dict)
+
+
+def gather(done: Done) -> Gathered:
+    """Read what a demo left and compute every figure.
+
+    Args:
+        done: The demo.
+    """
+    layout, day = done.settings.layout, done.second
+    known = known_truth(layout, day) if done.plan.source == "city" else None
+    found = Gathered(done, {}, known=known)
+    found.rows = read_log(done.plan.folder / LIVE) if (done.plan.folder / LIVE).exists() else []
+    swap_rows = read_log(done.plan.folder / SWAP) if (done.plan.folder / SWAP).exists() else []
+    found.listings = facts.titles(layout, day)
+    evaluated = facts.step(layout, day, "evaluate")
+    scored = judged.with_oracle(layout.step(day, "evaluate").with_suffix(".parquet"), known and known.candidates)
+    figures, found.curves = judged.figures(scored), judged.curves(scored)
+    events = facts.events_by_day(layout, day)
+    alignment = evaluated.get("alignment") or {}
+    found.summary = {
+        "name": done.plan.name,
+        "source": done.plan.source,
+        "seed": done.plan.seed,
+        "days": [done.first.isoformat(), day.isoformat()],
+        "events_ingested": sum(sum(days.values()) for days in events.values()),
+        "events_by_day": events,
+        "published": done.published,
+        "dead_letters": sum(done.dead_letters.values()),
+        "requests": sum(row["requests"] for row in facts.requests_by_day(layout).values()),
+        "requests_by_day": facts.requests_by_day(layout),
+        "window": _window(layout, day),
+        "cvr_auc": figures["all"].get("candidate", {}).get("auc"),
+        "cvr_auc_incumbent": figures["all"].get("incumbent", {}).get("auc"),
+        "cvr_auc_popularity": figures["all"].get("popularity", {}).get("auc"),
+        "cvr_auc_oracle": figures["all"].get("oracle", {}).get("auc"),
+        "cvr_auc_new_items": figures["new"].get("candidate", {}).get("auc"),
+        "cvr_new_items_positives": figures["new"]["positives"],
+        "evaluation": figures,
+        "calibration_curves": found.curves,
+        "over_popularity": evaluated.get("over_popularity"),
+        "over_incumbent": evaluated.get("over_incumbent"),
+        "ita_accuracy": _accuracy(alignment, "ita"),
+        "tia_accuracy": _accuracy(alignment, "tia"),
+        "alignment_products": alignment.get("products"),
+        "bundle": facts.step(layout, day, "bundle").get("bundle"),
+        "gates": {str(d): facts.step(layout, d, "gate") for d in sorted({done.first, day})},
+        "trainings": {str(d): facts.step(layout, d, "train") for d in sorted({done.first, day})},
+        "delays_minutes": _delays(layout),
+        "steps": done.steps,
+        "wall_s": round(done.wall_s, 1),
+        "peak_rss_mb": round(done.peak_mb, 1),
+    }
+    _catalogue(found, layout)
+    _lived(found, swap_rows)
+    return found
+
+
+def _window(layout: Layout, day: dt.date) -> dict[str, Any]:
+    step = facts.step(layout, day, "window")
+    return {"id": step["window_id"], "days": step["days"], "rows": step["rows"], "candidates": step["candidates"]}
+
+
+def _accuracy(alignment: dict[str, Any], task: str) -> dict[str, float] | None:
+    mine = alignment.get(task)
+    return {kind: mine[kind] for kind in ("random", "same_category")} if mine else None
+
+
+def _delays(layout: Layout) -> dict[str, Any]:
+    minutes = facts.delays(layout)
+    shares = {f"p{round(share * 100)}": lived.quantile(minutes, share) for share in (0.5, 0.85, 0.99)}
+    under = {"under_30_minutes": sum(m < 30 for m in minutes) / len(minutes)} if minutes else {}
+    return {"purchases": len(minutes), **shares, **under}
+
+
+def _catalogue(found: Gathered, layout: Layout) -> None:
+    bundle = found.summary["bundle"]
+    window = Window(layout.window(found.summary["window"]["id"]))
+    encoder = window.encoder()
+    tokens = TokenStore(layout.tokens(encoder)) if encoder and layout.tokens(encoder).exists() else None
+    scorer = catalogue.load(layout.bundle(bundle), tokens)
+    scores = catalogue.alignment_scores(window.evaluation, scorer)
+    found.suspects = sorted(scores.items(), key=lambda pair: pair[1])
+    if scores:
+        one_each: dict[str, str] = {}
+        for item, _ in sorted(found.suspects, key=lambda pair: -pair[1]):
+            one_each.setdefault(found.listings.get(item, {}).get("category", ""), item)
+        chosen = list(one_each.values())[:SHOWN_LISTINGS]
+        found.similarity = catalogue.similarity(window.evaluation, scorer, None, chosen)
+    if found.known is not None and scores:
+        found.summary["catalogue_check"] = found.known.precision(found.suspects)
+    if found.similarity is not None:
+        pairs = {"after": found.similarity.after, "before": found.similarity.before}
+        found.summary["similarity"] = {
+            "items": found.similarity.items,
+            **pairs,
+            "contrast": {name: found.similarity.contrast(v) if v else None for name, v in pairs.items()},
+        }
+
+
+def _lived(found: Gathered, swap_rows: list[Answered]) -> None:
+    done, rows = found.done, found.rows
+    if not rows:
+        return
+    expected = found.known.expected({row.request_id: row.items for row in rows}) if found.known else {}
+    latencies = [row.latency_ms for row in rows if row.status == 200]
+    swap = lived.swap(swap_rows)
+    found.summary |= {
+        "arms": lived.arms(rows, expected),
+        "rank_p50_ms": lived.quantile(latencies, 0.5),
+        "rank_p99_ms": lived.quantile(latencies, 0.99),
+        "rank_errors": sum(row.status != 200 for row in rows),
+        "swap_requests": swap["requests"],
+        "swap_errors": swap["errors"],
+        "swap_fallbacks": swap["fallbacks"],
+        "swap_changes": swap["changes"],
+        "swap_latencies": [[row.wall_s, row.latency_ms, row.triton_version] for row in swap_rows],
+        "triton_versions": done.versions,
+        **parity.scores(done.settings.layout, done.second),
+        **parity.features(done.settings.layout, done.second, found.summary["window"]["id"]),
+        "paired": found.known.paired(done.previews) if found.known and done.previews else None,
+    }
