@@ -7,7 +7,7 @@ the history, L tokens of an item, U tokens of the user's side, D width of tokens
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -134,6 +134,22 @@ class CameNN(Ranker):
         if history and recipe.history_fields and recipe.history_items > 0:
             names += [f.name for f in history.features]
         return (Space("main", recipe.width, tuple(names), recipe.init_std),)
+
+    @classmethod
+    def reads(cls, schema: Schema, recipe: CameNNRecipe) -> Schema:
+        """One history, as long as is read of it, with its tokens; of a statistic's two bucketings the coarse one.
+
+        The second one is MARN's idea; here every field is a token, and tokens are what this model's time goes into.
+        """
+        history = schema.sequence(recipe.sequence) if recipe.history_items > 0 else None
+        if history is not None:
+            features = history.features if recipe.history_fields else ()
+            history = replace(history, length=min(history.length, recipe.history_items), features=features)
+        return replace(
+            schema,
+            features=tuple(f for f in schema.features if not f.name.endswith("@100")),
+            sequences=(history,) if history is not None else (),
+        )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Score candidates: the ranking task and, with content, `ita` and `tia` of their own text and image."""
