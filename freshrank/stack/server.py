@@ -36,7 +36,7 @@ class Server(ABC):
     """One server of the stack: one or more programs that are ready or not together."""
 
     name: str
-    ready_within_s: float = 90.0
+    ready_within_s: float = 180.0
 
     def is_external(self, settings: Settings) -> bool:  # noqa: ARG002
         """Whether settings name one elsewhere, so that none is started."""

@@ -24,7 +24,7 @@ class Airflow(Server):
     """Three programs on one database."""
 
     name = "airflow"
-    ready_within_s = 150.0
+    ready_within_s = 300.0
 
     def address(self, settings: Settings) -> str:
         """Its URL, for people and REST."""
