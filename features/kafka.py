@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
+import ssl
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +38,7 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
         "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
         "security_protocol": settings.security_protocol,
         "client_id": "freshrank",
-        "bootstrap_timeout_ms": 15_000,
+        "bootstrap_timeout_ms": 10_000,
     }
     if settings.ssl_cafile is not None:
         config["ssl_cafile"] = str(settings.ssl_cafile)
@@ -125,20 +128,75 @@ def admin(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
 def _probed(settings: KafkaSettings) -> dict[str, Any]:
     """The clients' arguments, once a port of the brokers listens: a client made before waits much longer to say so."""
     config = client_config(settings)
+    _REASONS.clear()
     for server in config["bootstrap_servers"]:
         host, _, port = server.rpartition(":")
         if not host or not port.isdigit():
             field, remedy = "kafka.bootstrap_servers", "write host:port[,host:port]"
             raise UsageError("not a server's address", field=field, value=server, remedy=remedy)
-        with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_S):
+        host = host.strip("[]")
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=_PROBE_S) as link:
+            if settings.security_protocol.endswith("SSL"):
+                _shake_hands(settings, link, host)
             return config
     raise _unreachable(settings, "no connection")
+
+
+def _shake_hands(settings: KafkaSettings, link: socket.socket, host: str) -> None:
+    """Try TLS: the client itself would try again and again and then only say that time is up."""
+    try:
+        cafile = str(settings.ssl_cafile) if settings.ssl_cafile is not None else None
+        with ssl.create_default_context(cafile=cafile).wrap_socket(link, server_hostname=host):
+            return
+    except ssl.SSLCertVerificationError as error:
+        raise UsageError(
+            f"the broker's certificate is not trusted ({error.verify_message})", field="kafka.ssl_cafile",
+            value=cafile or "", remedy="name the file with its certificate authority",
+        ) from error  # fmt: skip
+    except FileNotFoundError as error:
+        raise UsageError("no such file", field="kafka.ssl_cafile", value=cafile, remedy="mend the path") from error
+    except (ssl.SSLError, ConnectionError) as error:  # it may also be stopping just now
+        raise _unreachable(settings, f"no TLS at this port: {error}") from error
+
+
+class _Reasons(logging.Handler):
+    """Keeps what the Kafka client logs while it tries again: its last error says only that time is up.
+
+    As a handler of the client's logger it also keeps those repeated lines from stderr.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._lines: deque[str] = deque(maxlen=50)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line."""
+        self._lines.append(record.getMessage())
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._lines.clear()
+
+    def tells_of(self, name: str) -> bool:
+        """Whether a line has this in it."""
+        return any(name in line for line in self._lines)
+
+
+_REASONS = _Reasons()
+logging.getLogger("kafka").addHandler(_REASONS)
 
 
 def _unreachable(settings: KafkaSettings, why: object) -> UnreachableError:
     return UnreachableError(
         f"Kafka does not answer ({why})", field="kafka.bootstrap_servers", value=settings.bootstrap_servers,
-        remedy="start it (`freshrank up` for the local one) or name the right servers",
+        remedy="start it (`freshrank up` for the local one), or name the right servers and kafka.security_protocol",
+    )  # fmt: skip
+
+
+def _refused(settings: KafkaSettings, why: str) -> UsageError:
+    return UsageError(
+        f"Kafka refuses us ({why})", field="kafka.sasl_username", value=settings.sasl_username,
+        remedy="check user, password and the ACLs of the topics and the group",
     )  # fmt: skip
 
 
@@ -163,9 +221,8 @@ def errors(settings: KafkaSettings) -> Iterator[None]:
             remedy="lengthen retention.ms of the topic, and ingest more often; the gap cannot be filled",
         ) from error  # fmt: skip
     except (kafka_errors.AuthorizationError, kafka_errors.SaslAuthenticationFailedError) as error:
-        raise UsageError(
-            f"Kafka refuses us ({type(error).__name__})", field="kafka.sasl_username", value=settings.sasl_username,
-            remedy="check user, password and the ACLs of the topics and the group",
-        ) from error  # fmt: skip
+        raise _refused(settings, type(error).__name__) from error
     except kafka_errors.KafkaError as error:
+        if _REASONS.tells_of("SaslAuthenticationFailedError"):
+            raise _refused(settings, "SaslAuthenticationFailedError") from error
         raise _unreachable(settings, f"{type(error).__name__}: {error}") from error
