@@ -102,18 +102,18 @@ def tastes(config: CityConfig, seed: int, day: float, shoppers: Shoppers, goods:
     )  # what a shop may know; tastes lean on it
 
     def leaning(name: str, width: int) -> Floats:
-        """Half of a taste is personal, half leans on the profile."""
+        """A taste leans on the profile for the most part; the rest is personal."""
         shape = (profile.shape[1], width)
         lean = draws.generator(seed, "lean", name).normal(size=shape)
         if size:
             other = draws.generator(seed, "lean", name, "shifted").normal(size=shape)
             lean = np.sqrt(1 - size**2) * lean + size * other
-        return np.asarray(0.7 * table(name, width) + 0.7 * profile @ lean / np.sqrt(profile.shape[1]))
+        return np.asarray(0.4 * table(name, width) + 0.9 * profile @ lean / np.sqrt(profile.shape[1]))
 
     style = leaning("brand", STYLE) @ goods.brand_style.T
     place = 0.8 * leaning("origin", STYLE) @ goods.origin_style.T + goods.origin_quality
     return Tastes(
-        padded(0.75 * table("variety", len(goods.var_category)) + 0.66 * common),
+        padded(0.65 * leaning("variety", len(common)) + 0.76 * common),
         style[:, : len(BRANDS)].astype(np.float32), padded(place[:, : len(ORIGINS)]),
         leaning("package", len(PACKAGES)).astype(np.float32),
     )  # fmt: skip

@@ -25,7 +25,7 @@ class Strengths:
         package: Taste for a kind of package (photo only).
         freshness: Freshness of perishable goods (photo only), times the shopper's care for it.
         quality: The product's own quality, which nothing shows but what others did.
-        price: Price by weight within the category (the weight as the text says it), times the shopper's price sensitivity.
+        price: Price by weight (as the text says it) within the category, times the shopper's price sensitivity.
         payday: How far a payday lifts price sensitivity, more for small incomes.
         promotion: A promotion's badge.
         moment: Category x part of day x weather.
@@ -37,15 +37,15 @@ class Strengths:
         noise: A taste of shopper for listing that nothing explains.
     """
 
-    need: float = 1.2
+    need: float = 1.1
     unused: float = 1.3
     complement: float = 1.2
-    variety: float = 0.9
+    variety: float = 0.8
     brand: float = 0.35
     origin: float = 0.75
     weight: float = 0.6
-    package: float = 0.45
-    freshness: float = 2.4
+    package: float = 0.8
+    freshness: float = 3.0
     quality: float = 0.35
     price: float = 0.45
     payday: float = 0.8

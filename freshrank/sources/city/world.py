@@ -173,7 +173,7 @@ def new_shoppers(config: CityConfig, seed: int, serials: Ints, stock: Goods) -> 
         activity=rng.gamma(2.0, 0.5, count),
         peak_hour=rng.choice([8.5, 12.5, 18.0, 20.5], count, p=[0.2, 0.2, 0.4, 0.2]),
         price_care=np.exp(-0.4 * income + rng.normal(0, 0.25, count)).clip(0.2, 4.0),
-        fresh_care=np.exp(0.5 * income + 0.4 * (age - 1.5) + rng.normal(0, 0.35, count)).clip(0.1, 4.0) / 1.3,
+        fresh_care=np.exp(0.65 * income + 0.5 * (age - 1.5) + rng.normal(0, 0.3, count)).clip(0.05, 4.0) / 1.5,
         uses=rng.random((count, len(stock.use))) < 1 / (1 + np.exp(-odds)),
         cycle=cycle * (2.0 / (household[:, None] + 0.6)) ** 0.5,
     )  # fmt: skip

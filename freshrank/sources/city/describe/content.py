@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import io
+from dataclasses import astuple, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.content.encode import encode_items
-from features.content.hash import image_sha, text_sha
-from features.content.store import TokenStore
-from features.layout import Layout
+from features import atomic
+from features.content.encode import encoder_hash
+from features.content.hash import text_sha
+from features.content.image import ImageEncoder, decode
+from features.content.text import TextEncoder
 from features.settings import ContentSettings
-from freshrank.sources.city.album import Album
 from freshrank.sources.city.describe.record import Seen
+from freshrank.sources.city.painter import jpeg
 
 Vectors = NDArray[np.float32]
+BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Content:
 
     serials: NDArray[np.int64]
     text: Vectors  # [M, d_text]: mean of the word pieces
-    image: Vectors  # [M, 2 d_image]: the whole photo, and the mean of its patches
+    image: Vectors  # [M, d_image]: the whole photo
 
     def rows(self, serials: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of listings; −1 where a listing is not among them."""
@@ -33,42 +38,78 @@ class Content:
         return np.where(self.serials[at] == serials, at, -1)
 
 
-def encode(seen: dict[int, Seen], serials: list[int], layout: Layout, settings: ContentSettings) -> Content:
-    """Render, encode (what the token store has already is not encoded again) and pool.
+def encode(seen: dict[int, Seen], serials: list[int], settings: ContentSettings, cache: Path) -> Content:
+    """Render, encode and pool: word pieces to their mean, photos as a whole.
 
     Args:
         seen: Listings by serial.
         serials: Which of them.
-        layout: Where photos and tokens are kept.
         settings: The encoders.
+        cache: Folder that keeps vectors by content hash, so that another city of the seed encodes only what is new.
     """
-    album = Album(layout)
     serials = sorted(serials)
-    items = []
-    for serial in serials:
-        spec = seen[serial].photo
-        items.append((seen[serial].title, seen[serial].description, album.uri(spec) if spec else None))
-    counts = encode_items(items, settings, layout)
-    store = TokenStore(layout.tokens(counts.encoder))
-    text_rows = store.rows([text_sha(title, description) for title, description, _ in items])
-    image_rows = store.rows([image_sha(uri) for _, _, uri in items])
-    text, image = [], []
-    for start in range(0, len(items), 256):
-        tokens = store.gather(text_rows[start : start + 256], image_rows[start : start + 256])
-        text.append(_mean(tokens.text, tokens.text_len))
-        image.append(_image(tokens, image_rows[start : start + 256] >= 0))
-    return Content(np.array(serials), np.concatenate(text), np.concatenate(image))
+    texts = {text_sha(seen[one].title, seen[one].description): one for one in serials}
+    texts.pop(None, None)
+    text = _Vectors(cache / f"text-{encoder_hash(settings)}.npz")
+    missing = [(sha, one) for sha, one in texts.items() if sha not in text]
+    if missing:
+        words = TextEncoder(settings.text_encoder, settings.max_text_tokens)
+        missing.sort(key=lambda pair: len(seen[pair[1]].title) + len(seen[pair[1]].description))
+        for start in range(0, len(missing), BATCH):
+            part = missing[start : start + BATCH]
+            tokens, length = words.encode([(seen[one].title, seen[one].description) for _, one in part])
+            text.add([str(sha) for sha, _ in part], _mean(tokens, length))
+        text.save()
+    photos = {
+        one: hashlib.sha256(repr(astuple(spec)).encode()).hexdigest() for one in serials if (spec := seen[one].photo)
+    }
+    image = _Vectors(cache / f"image-{encoder_hash(settings)}.npz")
+    new = [(sha, one) for one, sha in photos.items() if sha not in image]
+    if new:
+        pictures = ImageEncoder(settings.image_encoder, settings.image_weights, settings.image_size)
+        for start in range(0, len(new), BATCH):
+            part = new[start : start + BATCH]
+            decoded = [decode(jpeg(spec)) for _, one in part if (spec := seen[one].photo)]
+            image.add([sha for sha, _ in part], pictures.encode_whole(decoded))
+        image.save()
+    return Content(
+        np.array(serials),
+        text.of([text_sha(seen[one].title, seen[one].description) for one in serials]),
+        image.of([photos.get(one) for one in serials]),
+    )
+
+
+class _Vectors:
+    """Vectors by content hash, in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows: dict[str, NDArray[np.float16]] = {}
+        if path.exists():
+            with np.load(path) as kept:
+                self._rows = dict(zip(kept["sha"].tolist(), kept["vectors"], strict=True))
+
+    def __contains__(self, sha: str | None) -> bool:
+        return sha in self._rows
+
+    def add(self, shas: list[str], vectors: NDArray[Any]) -> None:
+        self._rows.update(zip(shas, vectors.astype(np.float16), strict=True))
+
+    def save(self) -> None:
+        out = io.BytesIO()
+        np.savez(out, sha=np.array(list(self._rows)), vectors=np.stack(list(self._rows.values())))
+        atomic.write_bytes(self._path, out.getvalue())
+
+    def of(self, shas: list[str | None]) -> Vectors:
+        width = len(next(iter(self._rows.values())))
+        nothing = np.full(width, np.nan, dtype=np.float16)
+        return np.stack([self._rows[sha] if sha else nothing for sha in shas]).astype(np.float32)
 
 
 def _mean(tokens: Any, length: Any) -> Vectors:
     total = tokens.astype(np.float32).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(length[:, None] > 0, total / length[:, None], np.nan), dtype=np.float32)
-
-
-def _image(tokens: Any, known: NDArray[np.bool_]) -> Vectors:
-    both = np.concatenate([tokens.image_global, tokens.image.astype(np.float32).mean(axis=1)], axis=1)
-    return np.asarray(np.where(known[:, None], both, np.nan), dtype=np.float32)
 
 
 def probes(content: Content, seen: dict[int, Seen], seed: int) -> dict[str, float]:

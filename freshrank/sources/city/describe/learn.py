@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from freshrank.sources.city.choice import examination
+from freshrank.sources.city.describe.appeal import FOLDS, personal_appeal
 from freshrank.sources.city.describe.content import Content
 from freshrank.sources.city.describe.record import BASE, CATEGORICAL, TRUE, Recorder, Seen
 
 Table = NDArray[np.float32]
 Array = NDArray[Any]
 TEXT_PARTS, IMAGE_PARTS = 24, 32
-FOLDS = 5
 
 
 def expected_auc(score: Array, chance: Array) -> float:
@@ -50,6 +50,7 @@ def realised_auc(score: Array, bought: Array) -> float:
 class Modality:
     """One modality's vectors of the listings: principal parts, a fitted appeal, category odds, and profiles' room."""
 
+    wide: Table  # [M, 128]; 0 where there is no content
     parts: Table  # [M, K]
     within: Table  # [M, K], unit length, the category's mean taken off: what differs within a category
     appeal: Array  # [M] out of fold
@@ -80,6 +81,7 @@ def modality(vectors: Table, keep: int, declared: Array, looks: Array, sold: Arr
     scaled = np.where(known[:, None], (vectors - mean) / spread, 0.0).astype(np.float32)
     pca = PCA(128, svd_solver="randomized", random_state=seed).fit(scaled[known])
     wide = (pca.transform(scaled) / np.sqrt(pca.explained_variance_)).astype(np.float32)
+    wide[~known] = 0.0
     parts = wide[:, :keep].copy()
     parts[~known] = np.nan
     within = np.zeros_like(wide)
@@ -103,7 +105,7 @@ def modality(vectors: Table, keep: int, declared: Array, looks: Array, sold: Arr
         model = LogisticRegression(C=0.05, max_iter=40).fit(wide[fit], declared[fit])
         odds[np.ix_(use, model.classes_)] = model.predict_log_proba(wide[use])
     appeal[~known] = np.nan
-    return Modality(parts, within.astype(np.float32), appeal, odds)
+    return Modality(wide, parts, within.astype(np.float32), appeal, odds)
 
 
 def profile_columns(recorder: Recorder, content: Content, kind: Modality, rows: dict[str, Any]) -> Table:
@@ -139,7 +141,7 @@ def profile_columns(recorder: Recorder, content: Content, kind: Modality, rows: 
 
 
 def content_columns(recorder: Recorder, content: Content, kind: Modality, rows: dict[str, Any]) -> tuple[Table, Array]:
-    """Columns of one modality for rows, and the rows' log probabilities of the declared category."""
+    """Columns of one modality for rows, and the rows of their listings."""
     at = content.rows(rows["serial"])
     declared = np.array([recorder.seen[int(serial)].declared for serial in content.serials])
     sure = kind.odds[at, declared[at]]
@@ -158,7 +160,7 @@ def agreement(text: Modality, image: Modality, at: Array) -> Table:
 
 def fit(
     table: Table, bought: Array, weight: Array, names: tuple[str, ...], seed: int, threads: int
-) -> Callable[[Table], Array]:
+) -> Callable[..., Array]:
     """Gradient-boosted trees; `position` is a feature in training and 0 afterwards."""
     import lightgbm
 
@@ -173,9 +175,9 @@ def fit(
     booster = lightgbm.train(options, data, num_boost_round=220)
     position = names.index("position")
 
-    def score(rows: Table) -> Array:
+    def score(rows: Table, as_shown: bool = False) -> Array:
         rows = rows.copy()
-        rows[:, position] = 0.0
+        rows[:, position] = rows[:, position] if as_shown else 0.0
         return np.asarray(booster.predict(rows, num_threads=threads))
 
     return score
@@ -204,7 +206,9 @@ def compare(recorder: Recorder, content: Content | None, seed: int, threads: int
     sets = (train, test, rank)
     extra: dict[str, list[Table]] = {}
     if content is not None:
-        extra = _extra(recorder, content, train, sets, seed)
+        plain = fit(train["base"], train["bought"], weight, BASE, seed, threads)
+        residual = train["bought"] - plain(train["base"], as_shown=True)
+        extra = _extra(recorder, content, sets, residual, weight, seed)
     models: dict[str, tuple[str, ...]] = {"ids": ()}
     if content is not None:
         models |= {"ids+text": ("text",), "ids+image": ("image",), "ids+text+image": ("text", "image", "agree")}
@@ -232,8 +236,9 @@ def compare(recorder: Recorder, content: Content | None, seed: int, threads: int
 
 
 def _extra(
-    recorder: Recorder, content: Content, train: dict[str, Any], sets: tuple[dict[str, Any], ...], seed: int
+    recorder: Recorder, content: Content, sets: tuple[dict[str, Any], ...], residual: Array, weight: Array, seed: int
 ) -> dict[str, list[Table]]:
+    train = sets[0]
     at = content.rows(train["serial"])
     declared = np.array([recorder.seen[int(serial)].declared for serial in content.serials])
     looks, sold = np.zeros(len(declared)), np.zeros(len(declared))
@@ -242,12 +247,16 @@ def _extra(
     text = modality(content.text, TEXT_PARTS, declared, looks, sold, seed)
     image = modality(content.image, IMAGE_PARTS, declared, looks, sold, seed)
     extra: dict[str, list[Table]] = {"text": [], "image": [], "agree": []}
-    for part in sets:
-        columns, at = content_columns(recorder, content, text, part)
-        extra["text"].append(columns)
-        columns, _ = content_columns(recorder, content, image, part)
-        extra["image"].append(columns)
-        extra["agree"].append(agreement(text, image, at))
+    rows_of = [content.rows(part["serial"]) for part in sets]
+    mine = {
+        name: personal_appeal(kind.wide, rows_of, sets, residual, weight, seed)
+        for name, kind in (("text", text), ("image", image))
+    }
+    for place, part in enumerate(sets):
+        for name, kind in (("text", text), ("image", image)):
+            columns, _ = content_columns(recorder, content, kind, part)
+            extra[name].append(np.concatenate([columns, mine[name][place]], axis=1))
+        extra["agree"].append(agreement(text, image, rows_of[place]))
     return extra
 
 
