@@ -254,3 +254,15 @@ def test_a_public_set(tmp_path: Path) -> None:
     result = run(tmp_path, "lr", recipe, tmp_path / "out", say=quiet)
     assert result["auc"] > 0.985 and result["logloss"] < 0.12
     assert isinstance(Epoch(**result["history"][0]), Epoch)
+
+
+def test_lr_reaches_the_optimum_of_scikit_learns(tmp_path: Path) -> None:
+    """The same fields of a public set, the same penalty: the same AUC from another solver."""
+    from tests.benchmarks.flat_discounts import make_set, reference, write_recipe
+
+    folder = make_set(tmp_path / "set", 6_000)
+    full = {"batch_size": 10_000, "epochs": 120, "learning_rate": 0.05, "min_delta": -1.0}  # the last epoch, whatever
+    recipe = write_recipe(tmp_path / "lr.toml", "lr", l2=1e-3, **full)
+    found = run(folder, "lr", recipe, tmp_path / "out", 0, cache=folder / "encoded", say=quiet)
+    assert found["auc"] > 0.7
+    assert abs(found["auc"] - reference(folder, 1e-3)) < 5e-4
