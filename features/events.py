@@ -248,17 +248,18 @@ def encode(event: Event, names: Mapping[str, str] = _SAME) -> bytes:
         event: The event.
         names: Our field names to the topic's, where they differ (`KafkaSettings.field_names`).
     """
-    return rename(_ENCODER.encode(event), names)
+    value = _ENCODER.encode(event)
+    return rename(value, names) or value
 
 
-def rename(value: bytes, names: Mapping[str, str]) -> bytes:
-    """An event under our field names as one under the topic's; without names, as it is.
+def rename(value: bytes | None, names: Mapping[str, str]) -> bytes | None:
+    """An event under our field names as one under the topic's; null stays null.
 
     Example:
         >>> rename(b'{"user_id":"u1"}', {"user_id": "uid"})
         b'{"uid":"u1"}'
     """
-    if not names:
+    if not names or value is None:
         return value
     return _ENCODER.encode({names.get(name, name): part for name, part in msgspec.json.decode(value).items()})
 

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from features.events import rename
 from features.kafka import errors, producer
 from features.layout import Layout
 from features.settings import KafkaSettings
@@ -95,7 +96,7 @@ class Outbox:
                     client.send(
                         self._settings.topic(event.topic),
                         key=event.key.encode(),
-                        value=event.value,
+                        value=rename(event.value, self._settings.field_names(event.topic)),
                         timestamp_ms=-(-event.time_us // 1000),
                     )
                     for event in events

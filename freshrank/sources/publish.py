@@ -81,7 +81,7 @@ def publish(
             if event.topic not in names:
                 names[event.topic] = settings.topic(event.topic), settings.field_names(event.topic)
             name, fields = names[event.topic]
-            value = rename(event.value, fields) if fields and event.value is not None else event.value
+            value = rename(event.value, fields)
             future = client.send(name, key=event.key.encode(), value=value, timestamp_ms=-(-event.time_us // 1000))
             future.add_errback(failed.append)
             counts[event.topic] += 1

@@ -67,7 +67,7 @@ class ImpressionLog:
                     return
 
     def _send_all(self, client: Any) -> None:
-        topic = self._settings.topic("impressions")
+        topic, names = self._settings.topic("impressions"), self._settings.field_names("impressions")
         while not (self._stop.is_set() and self._queue.empty()):
             try:
                 impression = self._queue.get(timeout=0.2)
@@ -75,7 +75,9 @@ class ImpressionLog:
                 continue
             stamp = impression.event_time_us // 1000 if self._event_clock else None
             try:
-                sent = client.send(topic, encode(impression), key=impression.user_id.encode(), timestamp_ms=stamp)
+                sent = client.send(
+                    topic, encode(impression, names), key=impression.user_id.encode(), timestamp_ms=stamp
+                )
             except Exception as error:  # kafka-python raises many kinds: too large, no topic, buffer full
                 self._count("failed")
                 log.error("impression %s was not sent: %s", impression.request_id, error)
