@@ -8,8 +8,9 @@ altogether and is measured on these alone: a text that was seen in training tell
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,6 +98,7 @@ def study(
     epochs: int,
     unseen: int,
     say: Callable[[str], None],
+    recipe: Mapping[str, Any] | None = None,
 ) -> list[Row]:
     """Train and measure both models.
 
@@ -107,6 +109,10 @@ def study(
         epochs: Passes over the training photos.
         unseen: Products to leave out in the second training; 0 for none.
         say: Gets a line of progress.
+        recipe: What to change in both models' recipes.
+
+    Returns:
+        A row for each model, training and kind of negatives, where pairs of that kind can be made.
     """
     shuffled = torch.randperm(len(groceries.products), generator=torch.Generator().manual_seed(seed)).tolist()
     hidden = {sorted(groceries.products)[i] for i in shuffled[:unseen]}
@@ -120,16 +126,25 @@ def study(
             if left_out:
                 val += [photo for photo in groceries.train if photo.product in hidden]
             began = time.monotonic()
-            model = fit(name, content_of(groceries, train, store), store, seed, epochs)
+            model = fit(name, content_of(groceries, train, store), store, seed, epochs, recipe)
             seconds = time.monotonic() - began
             held = content_of(groceries, val, store)
             for negatives in ("random", "category"):
-                rows.append(_measure(model, name, trained_on, negatives, held, seed, seconds))
-                say(f"{name}, trained on {trained_on}, {negatives} negatives: ITA {rows[-1].ita:.4f}")
+                row = measure(model, name, trained_on, negatives, held, seed, seconds)
+                if row.pairs:
+                    rows.append(row)
+                    say(f"{name}, trained on {trained_on}, {negatives} negatives: ITA {row.ita:.4f} TIA {row.tia:.4f}")
     return rows
 
 
-def fit(name: str, content: ContentBatch, store: TokenStore, seed: int, epochs: int) -> Model:
+def fit(
+    name: str,
+    content: ContentBatch,
+    store: TokenStore,
+    seed: int,
+    epochs: int,
+    recipe: Mapping[str, Any] | None = None,
+) -> Model:
     """A model trained on alignment alone, with the optimiser of its recipe.
 
     Args:
@@ -138,11 +153,12 @@ def fit(name: str, content: ContentBatch, store: TokenStore, seed: int, epochs: 
         store: Where they come from, for the widths.
         seed: Seed of weights, order and negatives.
         epochs: Passes over the photos.
+        recipe: What to change in the model's recipe.
     """
     torch.manual_seed(seed)
     widths = store.widths
     schema = Schema((), (), Content(widths.text_tokens, widths.text_width, widths.patches, widths.image_width))
-    model = build(name, schema)
+    model = build(name, schema, recipe)
     assert isinstance(model, CameNN | FashionBERT)
     o = model.recipe.optimizer
     adam = torch.optim.Adam(model.parameters(), lr=o.lr, betas=(o.beta1, o.beta2), weight_decay=o.weight_decay)
@@ -175,9 +191,20 @@ def take(content: ContentBatch, rows: torch.Tensor) -> ContentBatch:
 
 
 @torch.no_grad()
-def _measure(
+def measure(
     model: Model, name: str, trained_on: str, negatives: str, content: ContentBatch, seed: int, seconds: float
 ) -> Row:
+    """Accuracy of both tasks over several draws of negatives, and the contrast of the similarity matrix.
+
+    Args:
+        model: The model.
+        name: Its name, and
+        trained_on: what it was trained on, for the row.
+        negatives: `random` or `category`.
+        content: Photos and texts to measure on.
+        seed: Seed of the draws.
+        seconds: Seconds of training, for the row.
+    """
     rng = torch.Generator().manual_seed(seed)
     found: dict[str, list[float]] = {"ita": [], "tia": []}
     count = 0
@@ -185,21 +212,15 @@ def _measure(
         drawn = alignment_pairs(content, None, "category" if negatives == "category" else "random", rng)
         for task, pairs in drawn.items():
             count = len(pairs.label_N)
+            if not count:
+                continue
             logits = [
                 model.align(content, text, image, (task,))[task]
                 for text, image in zip(torch.chunk(pairs.text_N, 8), torch.chunk(pairs.image_N, 8), strict=True)
             ]
             found[task].append(accuracy(torch.cat(logits), pairs.label_N))
-    return Row(
-        name,
-        trained_on,
-        negatives,
-        count,
-        float(np.mean(found["ita"])),
-        float(np.mean(found["tia"])),
-        _contrast(model, content),
-        seconds,
-    )
+    ita, tia = (float(np.mean(values)) if values else 0.0 for values in found.values())
+    return Row(name, trained_on, negatives, count, ita, tia, _contrast(model, content), seconds)
 
 
 @torch.no_grad()
