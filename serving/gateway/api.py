@@ -14,7 +14,7 @@ SHOWN_LIMIT = 1000  # items that one impression may name
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID)]
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e15, le=1e15)]
-Whole = Annotated[int, Field(ge=-(2**53), le=2**53)]
+Whole = Annotated[int, Field(ge=-(10**15), le=10**15)]
 Scalar = Annotated[str, StringConstraints(max_length=MAX_ID)] | bool | Whole | Number | None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,7 +30,6 @@ from serving.gateway.repeats import Repeats
 from serving.gateway.scores import Scores
 from serving.settings import GatewaySettings, TritonSettings
 
-log = logging.getLogger(__name__)
 _CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
 
 
@@ -70,27 +69,27 @@ def create_app(config: GatewayConfig) -> FastAPI:
         The application, ready for an ASGI server.
     """
     metrics = Metrics()
-    live = Live(config.layout, config.experiments, config.online or OnlineStore(redis=config.redis))
-    impressions = ImpressionLog(
-        config.kafka,
-        event_clock=config.gateway.accept_client_time,
-        count=lambda result: metrics.impressions.labels(result).inc(),
-    )
     repeats = Repeats()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        state = app.state
+        state.live = Live(config.layout, config.experiments, config.online or OnlineStore(redis=config.redis))
+        state.impressions = ImpressionLog(
+            config.kafka,
+            event_clock=config.gateway.accept_client_time,
+            count=lambda result: metrics.impressions.labels(result).inc(),
+        )
         scores = Scores(config.triton.url)
-        app.state.ranker = Ranker(config.gateway, live, scores, impressions, metrics)
-        impressions.start()
-        await live.start()
+        state.ranker = Ranker(config.gateway, state.live, scores, state.impressions, metrics)
+        state.impressions.start()
+        await state.live.start()
         yield
-        await live.stop()
+        await state.live.stop()
         await scores.close()
-        impressions.close()
+        await asyncio.to_thread(state.impressions.close)
 
     app = FastAPI(title="Freshrank gateway", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.state.config, app.state.live, app.state.metrics = config, live, metrics
     app.add_middleware(LimitBody, limit=MAX_BODY_BYTES)
     _add_errors(app, metrics)
 
@@ -106,18 +105,18 @@ def create_app(config: GatewayConfig) -> FastAPI:
     @app.get("/healthz")
     async def healthz() -> dict[str, Any]:
         """Answer while the process serves requests; says what is live."""
-        serving = live.snapshot.serving
+        serving = app.state.live.snapshot.serving
         return {
             "status": "ok",
             "generation": serving.generation,
             "aliases": serving.aliases,
-            "impressions": "connected" if impressions.connected else "waiting for Kafka",
+            "impressions": "connected" if app.state.impressions.connected else "waiting for Kafka",
         }
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def prometheus() -> Response:
         """Metrics in Prometheus' text format."""
-        metrics.generation.set(live.snapshot.serving.generation)
+        metrics.generation.set(app.state.live.snapshot.serving.generation)
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     _describe(app, config.gateway)

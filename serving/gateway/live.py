@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +61,8 @@ class Live:
     def __init__(self, layout: Layout, experiments: Path, online: OnlineStore) -> None:
         self._layout, self._experiments_path, self._online = layout, experiments, online
         self._file = ServingFile(layout)
-        self._acknowledgement = Acknowledgement(layout, f"{socket.gethostname()[:60]}-{os.getpid()}")
+        name = f"{socket.gethostname()[:60]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._acknowledgement = Acknowledgement(layout, name)
         self._stamps: tuple[Any, Any] = (None, None)
         self._readers: dict[str, OnlineFeatures] = {}
         self._task: asyncio.Task[None] | None = None

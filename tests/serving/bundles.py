@@ -113,6 +113,7 @@ def make_bundle(
     known: int = len(ITEMS),
     recipe: Mapping[str, Any] | None = None,
     wrong: float = 0.0,
+    service: str = "ranker_test",
 ) -> str:
     """Make a bundle.
 
@@ -125,6 +126,7 @@ def make_bundle(
         known: Items whose tokens the bundle carries.
         recipe: Fields of the recipe that do not fit the weights, to make a bundle that cannot be loaded.
         wrong: Added to one logit of the last probe.
+        service: Feature service that it names.
 
     Returns:
         The bundle's id.
@@ -146,7 +148,7 @@ def make_bundle(
     digest = hashlib.sha256(json.dumps(signature, sort_keys=True).encode()).hexdigest()
     info = {"model": "camenn", "negatives_kept": 0.5, "encoder": "tiny", "schema_hash": digest, **signature}
     (work / "bundle.json").write_text(json.dumps(info))
-    (work / "manifest.json").write_text(json.dumps({"feature_service": "ranker_test"}))
+    (work / "manifest.json").write_text(json.dumps({"feature_service": service}))
     _copy_code(work / "code")
     _probes(work, probes, user_field, wrong)
     (work / "recipe.json").write_text(json.dumps({**RECIPE, **(recipe or {})}))
