@@ -114,7 +114,7 @@ class Stream:
 
     def total(self) -> int:
         """Requests of an epoch, from times alone (a request that thinning leaves empty counts)."""
-        return -(-self._count() // self._stride)
+        return self._count()
 
     def epoch(self, at: Position = Position()) -> Iterator[Step]:
         """The batches of one epoch, from a position on.
@@ -184,7 +184,7 @@ class Stream:
             for row in np.flatnonzero(wanted & (times < part.replay_before)):
                 wanted[row] = uniform("replay", str(self.seed), names[row]) < part.replay_share
         rows = np.flatnonzero(wanted)
-        return rows[:: self._stride] if self._stride > 1 else rows
+        return rows[(rows + chunk.index * CHUNK) % self._stride == 0] if self._stride > 1 else rows
 
     def _count(self) -> int:
         keys = ["request_id", "event_time", "mature"]

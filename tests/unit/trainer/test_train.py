@@ -1,0 +1,255 @@
+"""Training: sharded tables equal plain ones, workers, kills, warm starts, bundles."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from features.errors import DataError, NotReadyError
+from tests.trainer.run import make_job, one_worker
+from tests.trainer.windows import Made, make_window
+from trainer.bundle import make_bundle, read_probes, verify
+from trainer.checkpoints import Checkpoints, read_full
+from trainer.data.stream import Position
+from trainer.data.window import Window
+from trainer.embeddings.sharded import fill, initial, table_name
+from trainer.embeddings.warm import SUMS
+from trainer.job import Job, prepare
+from trainer.models.registry import model_class, parse_recipe
+from trainer.popularity import make_popularity
+from trainer.scoring import Scorer
+from trainer.scoring.lookup import Lookup
+from trainer.train import Run, train
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A small window."""
+    return make_window(tmp_path_factory.mktemp("window"), requests_a_day=30, days=4, candidates=6)
+
+
+def job_of(made: Made, folder: Path, **values: Any) -> Job:
+    recipe = values.pop("recipe", {"width": 6})  # not a multiple of four: tables are padded
+    return make_job(made, folder, values.pop("model", "deepfm"), recipe, evaluations=2, checkpoint_batches=2, **values)
+
+
+def final(job: Job) -> dict[str, torch.Tensor]:
+    """The result's tensors."""
+    import json
+
+    step = json.loads((job.folder / "done.json").read_text())["step"]
+    return read_full(Checkpoints(job.folder).path(step))
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], atol: float = 0.0) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], atol=atol, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def torchrun(job: Job, workers: int) -> subprocess.Popen[bytes]:
+    job.save(job.folder / "job.json")
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", str(workers),
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1",
+        "-m", "trainer.train", str(job.folder / "job.json"),
+    ]  # fmt: skip
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_sharded_lookup_equals_the_plain_one(made: Made, tmp_path: Path) -> None:
+    job = job_of(made, tmp_path)
+    with one_worker(tmp_path):
+        run = Run(job, prepare(job))
+        weights = {table_name(t): weight for t, weight in initial(run.lookup.layout, 0)}
+        fill(run.model, weights, {})
+        schema = run.prepared.encoding.schema
+        plain = Lookup(schema, model_class(job.model).spaces(schema, parse_recipe(job.model, job.recipe)))
+        for t in plain.layout:
+            with torch.no_grad():
+                plain.weight(t.space, t.table).copy_(weights[table_name(t)][:, : t.width])
+        encoded = next(iter(run.training.epoch(Position()))).encoded
+        one, other = run.lookup(encoded), plain(encoded)
+    assert {space: set(of) for space, of in one.items()} == {space: set(of) for space, of in other.items()}
+    for space, of in other.items():
+        for name, x in of.items():
+            assert x.shape[1] % 4 or space != "main"
+            torch.testing.assert_close(one[space][name], x, atol=0, rtol=0)
+
+
+def test_one_worker_and_two_end_alike(made: Made, tmp_path: Path) -> None:
+    """Batches are the same and gradients are averaged by candidates, so only rounding differs."""
+    jobs = [job_of(made, tmp_path / name, epochs=1) for name in ("one", "two")]
+    prepare(jobs[1])
+    process = torchrun(jobs[1], 2)
+    with one_worker(tmp_path / "one"):
+        train(jobs[0])
+    assert process.wait(300) == 0
+    one, two = final(jobs[0]), final(jobs[1])
+    sums = [name for name in one if name.startswith("tables.")]
+    for name in sums:  # sums of squared gradients: twice the gradient would be four times the sum
+        torch.testing.assert_close(one.pop(name), two.pop(name), rtol=0.1, atol=1e-6)
+    assert sums
+    assert_equal(one, two, atol=3e-3)
+
+
+def test_killed_training_ends_as_an_undisturbed_one(made: Made, tmp_path: Path) -> None:
+    whole, killed = (job_of(made, tmp_path / name, epochs=2, patience=99) for name in ("whole", "killed"))
+    prepare(killed)
+    process = torchrun(killed, 1)
+    with one_worker(tmp_path / "whole"):
+        train(whole)
+    deadline = time.monotonic() + 240
+    while Checkpoints(killed.folder).latest() is None and time.monotonic() < deadline:
+        assert process.poll() is None or (killed.folder / "done.json").exists()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    cut = Checkpoints(killed.folder).latest()
+    assert cut is not None
+    if (killed.folder / "done.json").exists():  # it was quicker than the signal: take its end away
+        (killed.folder / "done.json").unlink()
+    resumed = replace(killed, log=None)
+    _wait_for_orphans(killed)
+    with one_worker(tmp_path / "killed"):
+        train(resumed)
+    assert_equal(final(whole), final(killed))
+
+
+def _wait_for_orphans(job: Job) -> None:
+    """The worker dies with torchrun; give the kernel the moment it needs."""
+    import psutil
+
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        lines = [
+            p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline", "status"]) if p.info["status"] != "zombie"
+        ]
+        if not any(str(job.folder) in " ".join(line) for line in lines):
+            return
+        time.sleep(0.05)
+    raise AssertionError("a worker outlived torchrun")
+
+
+def test_same_seed_same_bundle_other_seed_another(made: Made, tmp_path: Path) -> None:
+    bundles = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        job = job_of(made, tmp_path / name, seed=seed, epochs=1)
+        with one_worker(tmp_path / name):
+            train(job)
+        bundles.append(make_bundle(job, tmp_path / name / "bundles"))
+        assert make_bundle(job, tmp_path / name / "bundles") == bundles[-1]
+    assert bundles[0] == bundles[1] != bundles[2]
+
+
+def test_warm_start_carries_rows_by_key(made: Made, tmp_path: Path) -> None:
+    first = job_of(made, tmp_path / "first", epochs=1)
+    with one_worker(tmp_path / "first"):
+        train(first)
+    bundle = tmp_path / "bundles" / make_bundle(first, tmp_path / "bundles")
+    later = make_window(tmp_path / "later", requests_a_day=30, days=5, candidates=6, seed=7, users=60)
+    second = job_of(replace(later, tokens=made.tokens), tmp_path / "second", incumbent=bundle)
+    prepared = prepare(second)
+    assert prepared.plan.warm and prepared.plan.epochs == 1
+    old = Scorer(bundle).encoding.vocabularies["user_id"]
+    new = prepared.encoding.vocabularies["user_id"]
+    assert len(new) > len(old) and all(new[key] == row for key, row in old.items())
+    with one_worker(tmp_path / "second"):
+        run = Run(second, prepared)
+        run.begin()
+        tables = {key: value for key, value in run.model.state_dict().items() if key.endswith("user_id.weight")}
+        sums = run.tensors()["tables"]
+        weights = load_file(bundle / "embeddings" / "main.safetensors")
+        (table,) = (t for key, t in tables.items() if "main__" in key)
+        now = table.local_shards()[0].tensor if hasattr(table, "local_shards") else table
+        for key, row in old.items():
+            assert torch.equal(now[new[key], :6], weights["user_id"][row]), key
+        held = sums["main__user_id"]
+        held = held.local_shards()[0].tensor if hasattr(held, "local_shards") else held
+        assert torch.equal(held[: len(old) + 1], weights["user_id" + SUMS])
+        assert (held[len(old) + 1 :] == 0).all()
+        result = train(second)
+    assert result.warm
+
+
+def test_an_incumbent_of_another_kind_is_not_carried_on(made: Made, tmp_path: Path) -> None:
+    first = job_of(made, tmp_path / "first", epochs=1)
+    with one_worker(tmp_path / "first"):
+        train(first)
+    bundle = tmp_path / "bundles" / make_bundle(first, tmp_path / "bundles")
+    for values, why in (({"model": "fm"}, "is a deepfm"), ({"recipe": {"width": 8}}, "another recipe")):
+        plan = prepare(job_of(made, tmp_path / why.replace(" ", ""), incumbent=bundle, **values)).plan
+        assert not plan.warm and why in plan.why
+
+
+def test_served_logit_makes_up_for_thinning(made: Made, tmp_path: Path) -> None:
+    job = job_of(made, tmp_path, epochs=1, negatives_kept=0.5)
+    with one_worker(tmp_path):
+        train(job)
+    scorer = Scorer(tmp_path / "bundles" / make_bundle(job, tmp_path / "bundles"))
+    inputs, scores = read_probes(scorer.folder)[0]
+    with torch.inference_mode():
+        logits = scorer.ranker(scorer.batch(scorer.raw(inputs)))["cvr"].numpy()
+    np.testing.assert_allclose(scores["cvr_logit"], logits + np.log(0.5), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def popular(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The window's popularity bundle, which is the quickest to make."""
+    folder = tmp_path_factory.mktemp("bundles")
+    return folder / make_popularity(Window(made.window), folder)
+
+
+def test_popularity_is_a_bundle(popular: Path, made: Made) -> None:
+    verify(popular)
+    scorer = Scorer(popular)
+    assert [i.name for i in scorer.inputs] == ["cand__item"] and scorer.outputs == ["cvr_logit"]
+    scores = scorer.score({"cand__item": np.array(["i3", "never seen", ""], object)})["cvr_logit"]
+    assert scores[1] == scores[2] != scores[0]
+    assert make_popularity(Window(made.window), popular.parent) == popular.name
+
+
+@pytest.mark.parametrize("harm", ["changed", "missing", "extra", "unsummed"])
+def test_a_corrupt_bundle_is_refused(popular: Path, tmp_path: Path, harm: str) -> None:
+    bundle = tmp_path / popular.name
+    shutil.copytree(popular, bundle)
+    target = bundle / "embeddings" / "popularity.safetensors"
+    if harm == "changed":
+        target.write_bytes(target.read_bytes()[:-1] + b"x")
+    elif harm == "missing":
+        target.unlink()
+    elif harm == "extra":
+        (bundle / "more").write_text("")
+    else:
+        (bundle / "SHA256SUMS").unlink()
+    with pytest.raises(DataError, match="corrupt"):
+        verify(bundle)
+
+
+def test_wrong_inputs_have_clear_answers(popular: Path) -> None:
+    scorer = Scorer(popular)
+    with pytest.raises(ValueError, match="cand__item is missing"):
+        scorer.score({})
+    with pytest.raises(ValueError, match="one dimension"):
+        scorer.score({"cand__item": np.array([["i1"]], object)})
+    assert scorer.score({"cand__item": np.array([], object)})["cvr_logit"].shape == (0,)
+
+
+def test_bundle_needs_a_finished_training(made: Made, tmp_path: Path) -> None:
+    with pytest.raises(NotReadyError, match="has not finished"):
+        make_bundle(job_of(made, tmp_path), tmp_path / "bundles")
