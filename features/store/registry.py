@@ -168,7 +168,8 @@ def _store(layout: Layout, registry: Path, online: OnlineStore | None) -> Any:
         project=PROJECT,
         provider="local",
         registry=RegistryConfig(path=str(registry), cache_ttl_seconds=0),  # 0: read once; published files do not change
-        offline_store={"type": "duckdb"},
+        # read for offline features alone; the gateway's environment has no ibis, and Feast's default imports without it
+        offline_store={"type": "duckdb"} if online is None else {"type": "dask"},
         online_store=online.config() if online else None,
         entity_key_serialization_version=3,
         repo_path=layout.feast,
