@@ -75,7 +75,7 @@ class Stack:
         values.setdefault("stack", {}).update(dir=self.root, port_base=self.port_base)
         return addresses.resolve(Settings.model_validate(values))
 
-    def run(self, *words: str, check: bool = True, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, check: bool = True, timeout_s: float = 500) -> subprocess.CompletedProcess[str]:
         """Run `freshrank` with these words against this stack.
 
         Args:
@@ -91,7 +91,7 @@ class Stack:
             assert ended.returncode == 0, f"freshrank {' '.join(words)}: {ended.returncode}\n{ended.stderr[-3000:]}"
         return ended
 
-    def json(self, *words: str, timeout_s: float = 300) -> dict[str, Any]:
+    def json(self, *words: str, timeout_s: float = 500) -> dict[str, Any]:
         """Run `freshrank … --json` and decode its one line."""
         answer: dict[str, Any] = json.loads(self.run(*words, "--json", timeout_s=timeout_s).stdout)
         return answer

@@ -149,3 +149,16 @@ def test_every_listener_is_on_loopback_and_the_idle_stack_fits_its_memory(stack:
     )
     assert all(one["pss_mb"] > 0 and one["age_s"] > 0 and one["address"] for one in status["servers"])
     assert status["pss_mb"] < 3 * 1024
+
+
+def test_killed_programs_are_started_again_and_leave_no_strays(stack: Stack) -> None:
+    stack.need("airflow", "gateway")
+    killed = ("airflow-api", "airflow-scheduler", "airflow-dags", "gateway")
+    before = {pid for program in killed for pid in stack.pids(program)}
+    (scheduler, *_) = stack.pids("airflow-scheduler")
+    os.kill(scheduler, signal.SIGKILL)  # its workers stay, as nobody's children
+    for program in ("airflow-api", "airflow-dags", "gateway"):
+        stack.kill(program)
+    until(lambda: all(set(stack.pids(program)) - before for program in killed), "all to be started again")
+    assert stack.up("airflow", "gateway")["ready_s"].keys() == {"airflow", "gateway"}
+    assert not before & set(stack.pids())
