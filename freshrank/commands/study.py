@@ -51,3 +51,41 @@ def alignment(
         return
     print(study.table(rows))
     print(f"study alignment: {runs} seeds from {seed} in {time.monotonic() - began:.0f} s")
+
+
+@app.command()
+def zoo(
+    date: Annotated[str, typer.Option(help="The run's day D, YYYY-MM-DD, whose window exists.")],
+    models: Annotated[str, typer.Option(help="Registered models, separated by commas; all by default.")] = "",
+    max_candidates: Annotated[
+        int, typer.Option(min=0, help="Candidates an epoch, about, by thinning negatives.")
+    ] = 40000,
+    epochs: Annotated[int, typer.Option(min=1, max=100, help="Epochs at most.")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
+) -> None:
+    """Every model on one window: trained from nothing in the same way, scored on day D."""
+    from dataclasses import replace
+
+    from features.times import parse_date
+    from freshrank.retrain import make_job
+    from freshrank.settings import load
+    from freshrank.studies import zoo as study
+    from trainer.models.registry import REGISTRY, model_class
+
+    began, settings = time.monotonic(), load()
+    names = [name.strip() for name in models.split(",") if name.strip()] or sorted(REGISTRY)
+    for name in names:
+        model_class(name)
+    train = settings.train.model_copy(update={"epochs": epochs, "max_candidates": max_candidates})
+    settings = settings.model_copy(update={"train": train})
+    jobs = [replace(make_job(settings, parse_date(date), name), incumbent=None) for name in names]
+
+    def say(line: str) -> None:
+        print(f"study zoo: {line}", file=sys.stderr, flush=True)
+
+    rows = study.zoo(jobs, settings.layout.bundles, say)
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows]))
+        return
+    print(study.table(rows))
+    print(f"study zoo: {len(rows)} models on {date} in {time.monotonic() - began:.0f} s")
