@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # of dead letters, which wrap a message of the usual limit of 1 MiB
+BOOTSTRAP_MS = 10_000  # how long a client tries to find its way among the brokers
 _PROBE_S = 3.0
 
 
@@ -38,7 +39,7 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
         "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
         "security_protocol": settings.security_protocol,
         "client_id": "freshrank",
-        "bootstrap_timeout_ms": 10_000,
+        "bootstrap_timeout_ms": BOOTSTRAP_MS,
     }
     if settings.ssl_cafile is not None:
         config["ssl_cafile"] = str(settings.ssl_cafile)

@@ -102,6 +102,12 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
         broker.wait()
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client tries again for this long only."""
+    monkeypatch.setattr("features.kafka.BOOTSTRAP_MS", 3_000)
+
+
 def changed(settings: KafkaSettings, **values: object) -> KafkaSettings:
     return KafkaSettings.model_validate({**settings.model_dump(), **values})
 
@@ -114,7 +120,7 @@ def test_events_go_round_over_tls_with_a_login(secure: KafkaSettings, tmp_path: 
     assert len(rows(Layout(tmp_path), "clicks", "event_id")) == 50
 
 
-def test_a_wrong_password_is_a_matter_of_settings(secure: KafkaSettings) -> None:
+def test_a_wrong_password_is_a_matter_of_settings(secure: KafkaSettings, impatient: None) -> None:
     with pytest.raises(UsageError, match=r"refuses us.*kafka\.sasl_username = 'freshrank'"):
         ensure(changed(secure, sasl_password="wrong"))
 
@@ -132,7 +138,7 @@ def test_a_port_without_tls_is_said_at_once(secure: KafkaSettings) -> None:
         ensure(changed(secure, bootstrap_servers=f"{host}:{int(port) + 1}"))
 
 
-def test_a_broker_that_understands_nothing_is_unreachable(secure: KafkaSettings) -> None:
+def test_a_broker_that_understands_nothing_is_unreachable(secure: KafkaSettings, impatient: None) -> None:
     with pytest.raises(UnreachableError, match=r"kafka\.security_protocol") as error:
         ensure(changed(secure, security_protocol="PLAINTEXT"))
     assert PASSWORD not in str(error.value)

@@ -266,6 +266,16 @@ def test_late_events_open_a_closed_day_again(layout: Layout, table: TopicTable) 
     assert count(layout) == 5
 
 
+def test_a_view_made_before_a_compaction_still_reads(layout: Layout, table: TopicTable) -> None:
+    for number in range(3):
+        table.commit(Batch(clicks(number, number + 1), {0: number or None}, {0: number + 1}))
+    table.commit(Batch(clicks(3, 4, start=T0 + 5 * DAY), {0: 3}, {0: 4}))
+    con = duckdb.connect()
+    view = EventLog(layout).relation(con, "clicks", T0 + 9 * DAY)
+    assert compact_closed(layout) == 3
+    assert con.sql(f"SELECT count(*) FROM {view}").fetchall() == [(4,)]
+
+
 def test_a_dead_letter_fits_its_topic_whatever_it_wraps() -> None:
     def wrapped(value: bytes) -> dict[str, Any]:
         record = SimpleNamespace(topic="clicks", partition=1, offset=2, timestamp=3, key=b"k", value=value)
