@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # of dead letters, which wrap a message of the usual limit of 1 MiB
-BOOTSTRAP_MS = 10_000  # how long a client tries to find its way among the brokers
+BOOTSTRAP_MS = 20_000  # how long a client tries to find its way among the brokers
 _PROBE_S = 3.0
 
 

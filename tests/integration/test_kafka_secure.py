@@ -105,7 +105,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client tries again for this long only."""
-    monkeypatch.setattr("features.kafka.BOOTSTRAP_MS", 3_000)
+    monkeypatch.setattr("features.kafka.BOOTSTRAP_MS", 6_000)
 
 
 def changed(settings: KafkaSettings, **values: object) -> KafkaSettings:
