@@ -27,7 +27,11 @@ class Dense:
         values: Any = list(self.parameters.values())
         if recipe.name == "adagrad":
             self.optimizer: torch.optim.Optimizer = torch.optim.Adagrad(
-                values, lr=recipe.lr, eps=recipe.eps, weight_decay=recipe.weight_decay
+                values,
+                lr=recipe.lr,
+                eps=recipe.eps,
+                weight_decay=recipe.weight_decay,
+                initial_accumulator_value=recipe.initial_accumulator,
             )
         else:
             betas = (recipe.beta1, recipe.beta2)

@@ -21,9 +21,19 @@ from features.content.store import TokenStore
 from trainer.checkpoints import Checkpoints, State
 from trainer.data.stream import Position, Step, Stream
 from trainer.data.window import Window
-from trainer.embeddings.sharded import ShardedLookup, distribute, fill, initial, optimizer_state, table_name
+from trainer.embeddings.sharded import (
+    ShardedLookup,
+    distribute,
+    fill,
+    first_sums,
+    initial,
+    optimizer_state,
+    table_name,
+)
 from trainer.embeddings.warm import carried
 from trainer.job import Job, Prepared, prepare
+from trainer.models.camenn import CameNN
+from trainer.models.recipe import Optimizer
 from trainer.models.registry import build, model_class, parse_recipe
 from trainer.optimizers import Dense
 from trainer.scoring.tokens import ContentSource
@@ -128,6 +138,7 @@ class Run:
         self.model = distribute(Trainee(self.lookup, ranker, schema, content), recipe.optimizer)
         self.ranker = ranker
         self.dense = Dense(ranker.named_parameters(), recipe.optimizer)
+        self.recipe: Optimizer = recipe.optimizer
         self.checkpoints = Checkpoints(job.folder)
         self.every = max(1, self.requests // (size * self.settings.evaluations))
         self.log = _Log(job, self.requests * plan.epochs)
@@ -143,7 +154,7 @@ class Run:
     def begin(self) -> State:
         """Initial weights: random, or the incumbent's with rows carried over by key."""
         weights = {table_name(t): weight for t, weight in initial(self.lookup.layout, self.settings.seed)}
-        sums: dict[str, torch.Tensor] = {}
+        sums = first_sums(weights, self.recipe)
         if self.prepared.plan.warm and self.job.incumbent:
             dense = carried(Path(self.job.incumbent), self.prepared.encoding, self.lookup.layout, weights, sums)
             self.ranker.load_state_dict(dense)
@@ -171,7 +182,8 @@ class Run:
         self.dense.step()
         state.step += 1
         state.position = (epoch, batch.after.chunk, batch.after.batch)
-        self.log.step(state.step, batch, {name: float(loss.detach()) for name, loss in losses.items()})
+        use = self.ranker.last_expert_use() if isinstance(self.ranker, CameNN) else {}
+        self.log.step(state.step, batch, {name: float(loss.detach()) for name, loss in losses.items()}, use)
 
     def due(self, state: State) -> bool:
         """Whether it is time to look at the held-out tenth."""
@@ -215,13 +227,16 @@ class _Log:
         if self.first:
             print(f"train: {text}", file=sys.stderr, flush=True)
 
-    def step(self, step: int, batch: Step, losses: dict[str, float]) -> None:
-        """Note a batch."""
+    def step(self, step: int, batch: Step, losses: dict[str, float], expert_use: dict[str, torch.Tensor]) -> None:
+        """Note a batch, its losses and what share of it chose each expert."""
         self.done += batch.requests
         self.candidates += batch.candidates
         if self.board:
             for name, loss in losses.items():
                 self.board.add_scalar(f"loss/{name}", loss, step)
+            for task, use_M in expert_use.items():
+                for expert, share in enumerate(use_M.tolist()):
+                    self.board.add_scalar(f"expert_use/{task}/{expert}", share, step)
         now = time.monotonic()
         if now - self.spoke >= 5:
             self.spoke = now

@@ -20,14 +20,14 @@ def carried(
 ) -> dict[str, Tensor]:
     """Put a bundle's rows where today's vocabularies have their keys.
 
-    Keys that the bundle does not have keep their initial values and no sum; keys that left the vocabulary are dropped.
+    Keys that the bundle does not have keep their initial values and sums; keys that left the vocabulary are dropped.
 
     Args:
         bundle: The incumbent's bundle.
         encoding: Today's encoding.
         layout: Today's tables.
         weights: Table name → initial weights [rows, padded width]; changed in place.
-        sums: Table name → Adagrad's sums; filled.
+        sums: Table name → Adagrad's initial sums, zero where a table has none; changed in place.
 
     Returns:
         The weights of the dense part.
@@ -44,7 +44,7 @@ def carried(
             had = old.get(t.table + SUMS)
             if had is not None:
                 exact = had.dim() == 2
-                sums[name] = torch.zeros(weights[name].shape if exact else (t.rows,))
+                sums.setdefault(name, torch.zeros(weights[name].shape if exact else (t.rows,)))
                 sums[name][(to, slice(0, t.width)) if exact else to] = had[at]
     dense: dict[str, Tensor] = load_file(bundle / "dense.safetensors")
     return dense
