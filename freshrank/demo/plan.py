@@ -80,9 +80,13 @@ class Plan:
             'schedule = ""',
             "[train]",
             f"seed = {self.seed}",
+            "negatives_per_positive = 4.0",
             "[gateway]",
             "accept_client_time = true",
             "list_length = 20",
             "young_slots = 3",
         ]
+        if self.small:  # too little to learn from: the gate lets everything through, so that every step is walked
+            lines += ["[gate]", "min_requests = 1", "min_positives = 1", "max_auc_loss = 1.0", "over_popularity = -1.0"]
+            lines += ["max_calibration_error = 1000.0"]
         return "\n".join(lines) + "\n"
