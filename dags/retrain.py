@@ -71,7 +71,8 @@ def step(name: str, arguments: str, **options: Any) -> BashOperator:
 
     Its result is the command's one line of JSON: what goes to stderr is in the log, and not the last line printed.
     """
-    command = f"set -e; result=$({FRESHRANK} {arguments} --json); printf '%s\\n' \"$result\""
+    # Serving goes before training where both want the same cores.
+    command = f"set -e; result=$(nice -n 5 {FRESHRANK} {arguments} --json); printf '%s\\n' \"$result\""
     return BashOperator(task_id=name, bash_command=command, **options)
 
 

@@ -13,6 +13,7 @@ from features.errors import FreshrankError, NotReadyError, UnreachableError
 
 DAG = "retrain"
 ENDED = ("success", "failed")
+_PATIENCE_S = 180.0  # how long a wait goes on without an answer: the supervisor starts again what died
 STEPS = (
     "ingest",
     "labels",
@@ -74,17 +75,23 @@ class AirflowClient:
         """
         import httpx
 
-        try:
-            if not self._token:
-                answer = self._client.get("/auth/token")
-                answer.raise_for_status()
-                self._token = answer.json()["access_token"]
-            headers = {"Authorization": f"Bearer {self._token}"}
-            answer = self._client.request(method, f"/api/v2{path}", json=body, headers=headers)
-        except (httpx.HTTPError, KeyError) as error:
-            raise UnreachableError(
-                f"Airflow does not answer ({error})", field="url", value=self.url, remedy="run `freshrank up`"
-            ) from error
+        # What may be said twice is said again when no answer comes: a training beside it makes the server slow.
+        attempts = 3 if method == "GET" or path.endswith("/dagRuns") else 1
+        for attempt in range(1, attempts + 1):
+            try:
+                if not self._token:
+                    answer = self._client.get("/auth/token")
+                    answer.raise_for_status()
+                    self._token = answer.json()["access_token"]
+                headers = {"Authorization": f"Bearer {self._token}"}
+                answer = self._client.request(method, f"/api/v2{path}", json=body, headers=headers)
+                break
+            except (httpx.HTTPError, KeyError) as error:
+                if isinstance(error, httpx.TimeoutException) and attempt < attempts:
+                    continue
+                raise UnreachableError(
+                    f"Airflow does not answer ({error})", field="url", value=self.url, remedy="run `freshrank up`"
+                ) from error
         if not answer.is_success and answer.status_code not in accept:
             raise UnreachableError(
                 f"Airflow answers {answer.status_code}: {answer.text[:300]}",
@@ -203,10 +210,18 @@ class AirflowClient:
             NotReadyError: If it has not ended in time.
         """
         deadline = time.monotonic() + timeout_s
+        answered = time.monotonic()
         seen: dict[str, tuple[Any, ...]] = {}
         while True:
-            state = self.run_state(run_id, dag=dag)
-            instances = self.tasks(run_id, dag=dag)
+            try:
+                state = self.run_state(run_id, dag=dag)
+                instances = self.tasks(run_id, dag=dag)
+            except UnreachableError:
+                if time.monotonic() > answered + _PATIENCE_S:
+                    raise
+                time.sleep(1)
+                continue
+            answered = time.monotonic()
             for one in instances:
                 now = (one["state"], one["try_number"])
                 if seen.get(one["task_id"], (None,)) != now and one["state"] and progress is not None:

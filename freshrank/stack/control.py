@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from features.atomic import lock
 from features.errors import FreshrankError, NotReadyError, UsageError
@@ -73,6 +73,10 @@ def up(settings: Settings, only: Iterable[str] | None = None, tell: Callable[[st
         ensure_secret(settings)  # the supervisor's file holds it
         supervisor = _supervisor(settings)
         chosen = _with_survivors(settings, supervisor, chosen, tell)
+        states = supervisor.states()
+        for server in chosen:  # before anything is started: what cannot be is said at once
+            if len(_idle(settings, server, states)) == len(server.programs(settings)):
+                _check_ports(settings, server)
         with ThreadPoolExecutor(len(chosen) or 1) as pool:
             jobs = {server.name: pool.submit(_bring, settings, supervisor, server, tell) for server in chosen}
         failed = [job.exception() for job in jobs.values() if job.exception() is not None]
@@ -111,10 +115,8 @@ def _with_survivors(
 def _bring(settings: Settings, supervisor: Supervisor, server: Server, tell: Callable[[str], None]) -> float:
     began = time.monotonic()
     names = [program.name for program in server.programs(settings)]
-    states = supervisor.states()
-    idle = [name for name in names if states.get(name, {}).get("statename") not in _RUNS]
+    idle = _idle(settings, server, supervisor.states())
     if len(idle) == len(names):
-        _check_ports(settings, server)
         server.prepare(settings)
     for name in idle:
         supervisor.start_program(name)
@@ -136,6 +138,11 @@ def _bring(settings: Settings, supervisor: Supervisor, server: Server, tell: Cal
     seconds = time.monotonic() - began
     tell(f"stack: {server.name} ready at {server.address(settings)} in {seconds:.1f} s")
     return seconds
+
+
+def _idle(settings: Settings, server: Server, states: dict[str, dict[str, Any]]) -> list[str]:
+    names = [program.name for program in server.programs(settings)]
+    return [name for name in names if states.get(name, {}).get("statename") not in _RUNS]
 
 
 def _check_ports(settings: Settings, server: Server) -> None:

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from freshrank.airflow import AirflowClient
+from freshrank.airflow import AirflowClient, RunFailed
 from freshrank.stack import addresses
 from freshrank.stack.servers.airflow import POOL
 from tests.stack import Stack
@@ -47,3 +47,19 @@ def test_the_daily_dag_waits_for_triggers_and_trains_in_a_pool_of_one(stack: Sta
         assert pool["slots"] == 1
         _, tasks = airflow.call("GET", "/dags/retrain/tasks")
         assert {one["task_id"] for one in tasks["tasks"] if one["pool"] == POOL} == {"train"}
+
+
+def test_a_step_that_cannot_get_better_fails_at_once_and_says_why(stack: Stack) -> None:
+    settings = stack.need("airflow")
+    text = stack.file.read_text()
+    stack.file.write_text(text + "\n[window]\ndays = 0\n")
+    try:
+        with AirflowClient(addresses.airflow_url(settings)) as airflow:
+            run_id = airflow.trigger(dt.date(2001, 1, 1))
+            with pytest.raises(RunFailed, match="failed at ingest"):
+                airflow.wait(run_id, timeout_s=180)
+            (task,) = (one for one in airflow.tasks(run_id) if one["task_id"] == "ingest")
+            assert (task["state"], task["try_number"]) == ("failed", 1)  # three more tries were allowed
+            assert "window.days = 0" in airflow.log(run_id, "ingest", 1)
+    finally:
+        stack.file.write_text(text)

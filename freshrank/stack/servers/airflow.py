@@ -88,6 +88,11 @@ class Airflow(Server):
             "LOGGING__BASE_LOG_FOLDER": str(settings.layout.logs / "airflow"),
             "DAG_PROCESSOR__REFRESH_INTERVAL": "60",
             "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+            # A training takes every core: its neighbours answer late, and late is not dead.
+            "CORE__DAGBAG_IMPORT_TIMEOUT": "120",
+            "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "180",
+            "WORKERS__EXECUTION_API_TIMEOUT": "60",
+            "WORKERS__MAX_FAILED_HEARTBEATS": "10",
             "USAGE_DATA_COLLECTION__ENABLED": "False",
         }
         return {
