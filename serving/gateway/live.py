@@ -100,9 +100,10 @@ class Live:
 
     def warm(self) -> None:
         """Make the features' readers of what is live before a request waits for them."""
-        for served in self.snapshot.served.values():
+        services: set[str | None] = {served.feature_service for served in self.snapshot.served.values()}
+        for service in services or {None}:
             try:
-                self.features(served.feature_service)
+                self.features(service)
             except FreshrankError as error:
                 log.warning("features are not ready: %s", error)
 

@@ -46,7 +46,7 @@ class Site:
         self.settings: Settings = stack.settings
         self.ids = names(layout.bundles)
         self.url = f"http://127.0.0.1:{stack.port_base + 7}"
-        self.client = httpx.Client(base_url=self.url, timeout=30)
+        self.client = httpx.Client(base_url=self.url, timeout=70)
         self._asked = 0
 
     def deploy(self, name: str, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -92,7 +92,7 @@ class Site:
         stop = threading.Event()
 
         def run() -> None:
-            with httpx.Client(base_url=self.url, timeout=30) as client:
+            with httpx.Client(base_url=self.url, timeout=70) as client:
                 while not stop.is_set():
                     body = {"user_id": "bob", "candidates": list(ITEMS[:4]), "time": NOON}
                     response = client.post("/rank", json=body)
@@ -112,7 +112,7 @@ class Site:
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     """A site of its own, for tests here kill Triton."""
-    toml = '[airflow]\nschedule = ""\n[gateway]\naccept_client_time = true\ntimeout_ms = 20000\n'
+    toml = '[airflow]\nschedule = ""\n[gateway]\naccept_client_time = true\ntimeout_ms = 60000\n'
     with own_stack("serving", toml) as stack:
         settings = stack.need("kafka", "redis", "triton")
         stack.run("topics")
