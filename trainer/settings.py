@@ -62,5 +62,8 @@ class GateSettings(Section):
     max_calibration_error: float = Field(
         0.3, ge=0, description="Distance of predicted over actual conversions from 1, judged on mature labels alone."
     )
+    min_mature_positives: int = Field(
+        100, ge=1, description="Mature positives without which calibration is not judged."
+    )
     bootstraps: int = Field(200, ge=10, le=100_000, description="Resamples of requests behind an interval.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the intervals.")

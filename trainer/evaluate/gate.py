@@ -72,8 +72,9 @@ def _incumbent(figures: dict[str, Any], settings: GateSettings) -> Check:
 
 def _calibration(everything: dict[str, Any], settings: GateSettings) -> Check:
     name, found = "calibrated on mature labels", everything["candidate"]["calibration_mature"]
-    if found is None:
-        return Check(name, None, "no mature positives yet")
+    have, needed = everything["positives_mature"], settings.min_mature_positives
+    if found is None or have < needed:
+        return Check(name, None, f"{have} mature positives; {needed} are needed to judge")
     passed = abs(found - 1) <= settings.max_calibration_error
     return Check(name, passed, f"predicted over actual {found:.3f}; 1 ± {settings.max_calibration_error} is allowed")
 

@@ -75,6 +75,7 @@ def _slice(day: Day, rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
         "requests": len(np.unique(day.request[rows])),
         "candidates": int(rows.sum()),
         "positives": int(label.sum()),
+        "positives_mature": int(day.label[mature].sum()),
     }
     for role, logits in day.logits.items():
         logit = logits[rows]

@@ -67,7 +67,9 @@ def test_bootstrap_resamples_whole_requests() -> None:
 def figures(**values: Any) -> dict[str, Any]:
     found: dict[str, Any] = {
         "bundles": {"candidate": "a", "incumbent": "b", "popularity": "c"},
-        "slices": {"all": {"requests": 100, "positives": 50, "candidate": {"calibration_mature": None}}},
+        "slices": {
+            "all": {"requests": 100, "positives": 50, "positives_mature": 0, "candidate": {"calibration_mature": None}}
+        },
         "over_incumbent": {"all": {"value": 0.01, "low": 0.001, "high": 0.02}},
         "over_popularity": {"all": {"value": 0.05, "low": 0.02, "high": 0.08}},
     }
@@ -86,9 +88,9 @@ def test_gate_blesses_and_says_why() -> None:
     [
         ({"over_incumbent": {"all": {"value": 0.0, "low": -0.02, "high": 0.02}}}, "not worse than the incumbent"),
         ({"over_popularity": {"all": {"value": -0.01, "low": -0.02, "high": 0.0}}}, "better than popularity"),
-        ({"slices": {"all": {"requests": 3, "positives": 1, "candidate": {"calibration_mature": None}}}},
+        ({"slices": {"all": {"requests": 3, "positives": 1, "positives_mature": 0, "candidate": {"calibration_mature": None}}}},
          "enough evidence"),
-        ({"slices": {"all": {"requests": 100, "positives": 50, "candidate": {"calibration_mature": 2.0}}}},
+        ({"slices": {"all": {"requests": 100, "positives": 50, "positives_mature": 100, "candidate": {"calibration_mature": 2.0}}}},
          "calibrated on mature labels"),
     ],
 )  # fmt: skip
@@ -96,6 +98,11 @@ def test_gate_refuses_with_the_reason(changed: dict[str, Any], failing: str) -> 
     checks = judge(figures(**changed), SETTINGS)
     assert not blessed(checks)
     assert [check.name for check in checks if check.passed is False] == [failing]
+
+
+def test_gate_does_not_judge_calibration_by_a_handful() -> None:
+    few = {"requests": 100, "positives": 50, "positives_mature": 9, "candidate": {"calibration_mature": 2.0}}
+    assert blessed(judge(figures(slices={"all": few}), SETTINGS))
 
 
 def test_gate_without_an_incumbent() -> None:

@@ -105,7 +105,7 @@ def test_one_worker_and_two_end_alike(made: Made, tmp_path: Path) -> None:
     for name in sums:  # sums of squared gradients: twice the gradient would be four times the sum
         torch.testing.assert_close(one.pop(name), two.pop(name), rtol=0.1, atol=1e-6)
     assert sums
-    assert_equal(one, two, atol=3e-3)
+    assert_equal(one, two, atol=0.01)  # Adagrad divides by the gradient's own size: rounding of tiny ones shows
 
 
 def test_killed_training_ends_as_an_undisturbed_one(made: Made, tmp_path: Path) -> None:
