@@ -35,7 +35,7 @@ class TrainSettings(Section):
         default_factory=dict, description="Model name to fields of its recipe that differ from the defaults."
     )
     evaluations: int = Field(4, ge=1, le=1000, description="Looks at the held-out last tenth, an epoch.")
-    patience: int = Field(2, ge=1, le=1000, description="Looks without gain before training stops.")
+    patience: int = Field(4, ge=1, le=1000, description="Looks without gain before training stops.")
     valid_requests: int = Field(1024, ge=1, description="Requests of the last tenth looked at, evenly spaced.")
     checkpoint_batches: int = Field(100, ge=1, description="Batches between two checkpoints.")
     min_count: int = Field(2, ge=1, description="Times a key must be seen to get an embedding of its own.")

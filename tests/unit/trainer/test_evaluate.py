@@ -64,6 +64,11 @@ def test_bootstrap_resamples_whole_requests() -> None:
         assert (w.reshape(4, 3) == w.reshape(4, 3)[:, :1]).all() and w.sum() == 12
 
 
+def everything(requests: int, positives: int, mature: int = 0, calibration: float | None = None) -> dict[str, Any]:
+    found = {"calibration_mature": calibration}
+    return {"all": {"requests": requests, "positives": positives, "positives_mature": mature, "candidate": found}}
+
+
 def figures(**values: Any) -> dict[str, Any]:
     found: dict[str, Any] = {
         "bundles": {"candidate": "a", "incumbent": "b", "popularity": "c"},
@@ -88,9 +93,9 @@ def test_gate_blesses_and_says_why() -> None:
     [
         ({"over_incumbent": {"all": {"value": 0.0, "low": -0.02, "high": 0.02}}}, "not worse than the incumbent"),
         ({"over_popularity": {"all": {"value": -0.01, "low": -0.02, "high": 0.0}}}, "better than popularity"),
-        ({"slices": {"all": {"requests": 3, "positives": 1, "positives_mature": 0, "candidate": {"calibration_mature": None}}}},
+        ({"slices": everything(3, 1)},
          "enough evidence"),
-        ({"slices": {"all": {"requests": 100, "positives": 50, "positives_mature": 100, "candidate": {"calibration_mature": 2.0}}}},
+        ({"slices": everything(100, 50, 100, 2.0)},
          "calibrated on mature labels"),
     ],
 )  # fmt: skip
@@ -101,8 +106,7 @@ def test_gate_refuses_with_the_reason(changed: dict[str, Any], failing: str) -> 
 
 
 def test_gate_does_not_judge_calibration_by_a_handful() -> None:
-    few = {"requests": 100, "positives": 50, "positives_mature": 9, "candidate": {"calibration_mature": 2.0}}
-    assert blessed(judge(figures(slices={"all": few}), SETTINGS))
+    assert blessed(judge(figures(slices=everything(100, 50, 9, 2.0)), SETTINGS))
 
 
 def test_gate_without_an_incumbent() -> None:
