@@ -48,8 +48,8 @@ def encode(seen: dict[int, Seen], serials: list[int], settings: ContentSettings,
         cache: Folder that keeps vectors by content hash, so that another city of the seed encodes only what is new.
     """
     serials = sorted(serials)
-    texts = {text_sha(seen[one].title, seen[one].description): one for one in serials}
-    texts.pop(None, None)
+    shas = {one: text_sha(seen[one].title, seen[one].description) for one in serials}
+    texts = {sha: one for one, sha in shas.items() if sha is not None}
     text = _Vectors(cache / f"text-{encoder_hash(settings)}.npz")
     missing = [(sha, one) for sha, one in texts.items() if sha not in text]
     if missing:
@@ -58,7 +58,7 @@ def encode(seen: dict[int, Seen], serials: list[int], settings: ContentSettings,
         for start in range(0, len(missing), BATCH):
             part = missing[start : start + BATCH]
             tokens, length = words.encode([(seen[one].title, seen[one].description) for _, one in part])
-            text.add([str(sha) for sha, _ in part], _mean(tokens, length))
+            text.add([sha for sha, _ in part], _mean(tokens, length))
         text.save()
     photos = {
         one: hashlib.sha256(repr(astuple(spec)).encode()).hexdigest() for one in serials if (spec := seen[one].photo)
@@ -74,7 +74,7 @@ def encode(seen: dict[int, Seen], serials: list[int], settings: ContentSettings,
         image.save()
     return Content(
         np.array(serials),
-        text.of([text_sha(seen[one].title, seen[one].description) for one in serials]),
+        text.of([shas[one] for one in serials]),
         image.of([photos.get(one) for one in serials]),
     )
 

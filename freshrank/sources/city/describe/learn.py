@@ -76,7 +76,7 @@ def modality(vectors: Table, keep: int, declared: Array, looks: Array, sold: Arr
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    known = ~np.isnan(vectors).any(axis=1)
+    known = np.asarray(np.isfinite(vectors).all(axis=1))
     mean, spread = vectors[known].mean(axis=0), vectors[known].std(axis=0) + 1e-6
     scaled = np.where(known[:, None], (vectors - mean) / spread, 0.0).astype(np.float32)
     pca = PCA(128, svd_solver="randomized", random_state=seed).fit(scaled[known])

@@ -120,7 +120,7 @@ class Recorder(City):
         self.uv_bought, self.uv_clicked = np.zeros((u, v)), np.zeros((u, v))
         self.uo_bought = np.zeros((u, len(ORIGINS)))
         self.u_paid = np.zeros((2, u))
-        self._today: list[tuple[Ints, ...]] = []
+        self._today: list[tuple[Ints, Ints, Floats, NDArray[np.bool_]]] = []
 
     # ---- hooks into the city's course
 
