@@ -102,8 +102,7 @@ class CameNN(Ranker):
         self.user_fields = [f.name for f in schema.group("user", "context")]
         self.own_fields = [f.name for f in schema.group("item", "cross")]
         self.items = ItemTokens(schema.content, width)
-        slots = min(r.history_items, self.history.length) if self.history else 0
-        self.slots = slots
+        self.slots = slots = min(r.history_items, self.history.length) if self.history else 0
         if r.roles:
             self.slot = _vectors(slots, width)
             self.history_role, self.target_role = _vectors(1, width), _vectors(1, width)
@@ -206,8 +205,8 @@ class CameNN(Ranker):
         Returns:
             Task → logits [N].
         """
+        logits: dict[str, Tensor] = {}
         if self.recipe.alignment_context == "full" and batch is not None:
-            logits: dict[str, Tensor] = {}
             for task in tasks:
                 kept_N = image_N if task == "ita" else text_N
                 first_I = first_place(content.candidate_S, len(content.image_mask_I))
