@@ -84,7 +84,14 @@ def rollback() -> Report:
 
 
 def reconcile(settings: Settings) -> list[str]:
-    """Make a restarted Triton serve what `serving.json` says; models that had to be loaded."""
+    """Make a restarted Triton serve what `serving.json` says.
+
+    Returns:
+        Models that had to be loaded.
+
+    Raises:
+        LockedError: If a deployment is at work; it will do as much itself.
+    """
     return deployer(settings).reconcile(
         lambda bundle: tokens_folder(settings.layout, bundle_info(settings.layout, bundle))
     )

@@ -164,7 +164,10 @@ class Deployer:
                         self.repository.place(self.layout.bundle(bundle), model, version.version, tokens(bundle))
                 some = next(iter(versions))
                 numbers = [version.version for version in versions.values()]
-                self.repository.configure(describe(self.layout.bundle(some)), numbers)
+                if self.repository.configured(model):
+                    self.repository.select(model, numbers)
+                else:
+                    self.repository.configure(describe(self.layout.bundle(some)), numbers)
                 if not all(self.triton.ready(model, number) for number in numbers):
                     self.triton.load(model)
                     loaded.append(model)

@@ -97,6 +97,10 @@ class Repository:
         """Whether a version's folder is there."""
         return (self.folder / model / str(version) / "model.py").exists()
 
+    def configured(self, model: str) -> bool:
+        """Whether a model's `config.pbtxt` is there."""
+        return (self.folder / model / "config.pbtxt").exists()
+
     def configure(self, served: Served, versions: Iterable[int]) -> None:
         """Write `config.pbtxt` with exactly these versions, so that a restarted Triton loads them, too."""
         text = config(served, sorted(versions), self.instances)
