@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from features import atomic
+from features.errors import UnreachableError
 from features.eventlog.dead import count as dead_letters
 from features.times import day_start, format_us, run_cut
 from freshrank.demo.live import Answered, Live, wait_for_gateway
@@ -121,6 +122,7 @@ def _city(plan: Plan, settings: Settings, steps: Steps) -> tuple[dt.date, dt.dat
             requests = list(shoppers.city.requests(second))
             answered = list(live.run(requests))
             said.append(f"{len(answered)} requests, {_failed(answered)} errors")
+            _need_answers(answered, settings)
             live.publish_until(day_start(shoppers.day(plan.history_days + 2)))
         with steps.timed("previews", "both rankers rank the same requests, for the report") as said:
             said.append(f"{preview(live, requests, plan)} requests")
@@ -218,6 +220,18 @@ def stack(steps: Steps) -> Iterator[None]:
 def _down(plan: Plan) -> None:
     if plan.settings_file.exists():
         Steps(plan.folder, {PREFIX + "SETTINGS": str(plan.settings_file)}).command("down", "an older run stops", "down")
+
+
+def _need_answers(answered: Sequence[Answered], settings: Settings) -> None:
+    """Stop where the gateway answered hardly anything: a report on it would mislead."""
+    if 2 * _failed(answered) >= len(answered):
+        status = next((row.status for row in answered if row.status != 200), 0)
+        raise UnreachableError(
+            f"the gateway answered {len(answered) - _failed(answered)} of {len(answered)} requests",
+            field="status",
+            value=status,
+            remedy=f"see {settings.layout.logs / 'gateway.log'}",
+        )
 
 
 def _failed(answered: list[Answered]) -> int:
