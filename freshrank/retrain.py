@@ -169,7 +169,8 @@ def _torchrun(job: Job, workers: int) -> None:
     ]  # fmt: skip
     threads = str(job.typed().threads)
     environ = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-    process = subprocess.Popen(command, env=environ, cwd=project_root(), stdout=sys.stderr, preexec_fn=_die_with_parent)
+    # the workers' words are progress for people: all of them go to stderr (2)
+    process = subprocess.Popen(command, env=environ, cwd=project_root(), stdout=2, preexec_fn=_die_with_parent)
     try:
         code = process.wait()
     except BaseException:

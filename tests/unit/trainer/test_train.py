@@ -94,7 +94,8 @@ def test_sharded_lookup_equals_the_plain_one(made: Made, tmp_path: Path) -> None
 
 def test_one_worker_and_two_end_alike(made: Made, tmp_path: Path) -> None:
     """Batches are the same and gradients are averaged by candidates, so only rounding differs."""
-    jobs = [job_of(made, tmp_path / name, epochs=1) for name in ("one", "two")]
+    recipe = {"width": 6, "dropout": 0.0}  # each worker drops its own
+    jobs = [job_of(made, tmp_path / name, epochs=1, recipe=recipe) for name in ("one", "two")]
     prepare(jobs[1])
     process = torchrun(jobs[1], 2)
     with one_worker(tmp_path / "one"):
