@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from trainer.models.batch import Batch, ContentBatch
 from trainer.models.layers.alignment import alignment_pairs, first_place, some_complete
-from trainer.models.layers.item_tokens import Form, ItemTokens, Modalities
+from trainer.models.layers.item_tokens import Form, ItemTokens, Modalities, vectors
 from trainer.models.layers.lstm_frame import LstmFrame
 from trainer.models.layers.masked import masked_mean
 from trainer.models.layers.mixture import TransformerFrame
@@ -104,12 +104,10 @@ class CameNN(Ranker):
         self.items = ItemTokens(schema.content, width)
         self.slots = slots = min(r.history_items, self.history.length) if self.history else 0
         if r.roles:
-            self.slot = _vectors(slots, width)
-            self.history_role, self.target_role = _vectors(1, width), _vectors(1, width)
-            self.user_role, self.own_role = (
-                _vectors(len(self.user_fields), width),
-                _vectors(len(self.own_fields), width),
-            )
+            self.slot = vectors(slots, width)
+            self.history_role, self.target_role = vectors(1, width), vectors(1, width)
+            self.user_role = vectors(len(self.user_fields), width)
+            self.own_role = vectors(len(self.own_fields), width)
         self.frame: TransformerFrame | ReluFrame | LstmFrame
         if r.frame == "transformer":
             with_user = self.tasks if r.alignment_context == "full" else (self.task,)
@@ -310,7 +308,3 @@ class CameNN(Ranker):
                 about_ND = torch.stack(fields).sum(dim=0).reshape(b * h, 1, -1)
                 tokens = torch.cat([tokens[:, :1] + about_ND, tokens[:, 1:]], dim=1)
         return tokens.reshape(b, -1, r.width), mask.reshape(b, -1)
-
-
-def _vectors(n: int, width: int) -> nn.Parameter:
-    return nn.Parameter(torch.randn(n, width) * 0.02)

@@ -52,15 +52,15 @@ class ItemTokens(nn.Module):
     def __init__(self, content: Content | None, width: int) -> None:
         super().__init__()
         self.content = content
-        self.cls = _vectors(1, width)
+        self.cls = vectors(1, width)
         if content is not None:
             self.text = nn.Linear(content.text_width, width)
             self.image = nn.Linear(content.image_width, width)
-            self.text_position = _vectors(content.text_tokens, width)
-            self.image_position = _vectors(content.patches, width)
-            self.text_segment = _vectors(1, width)
-            self.image_segment = _vectors(1, width)
-            self.sep = _vectors(1, width)
+            self.text_position = vectors(content.text_tokens, width)
+            self.image_position = vectors(content.patches, width)
+            self.text_segment = vectors(1, width)
+            self.image_segment = vectors(1, width)
+            self.sep = vectors(1, width)
 
     def embed(self, content: ContentBatch, form: Form) -> Modalities:
         """Text (Eq. 1) and image (Eq. 2) of the distinct items; means of them where the form is reduced."""
@@ -108,7 +108,8 @@ class ItemTokens(nn.Module):
         return self.cls + text_ID + image_ID
 
 
-def _vectors(n: int, width: int) -> nn.Parameter:
+def vectors(n: int, width: int) -> nn.Parameter:
+    """Learned vectors, [n, width], begun as BERT begins its own."""
     return nn.Parameter(torch.randn(n, width) * 0.02)
 
 
