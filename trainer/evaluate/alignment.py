@@ -40,19 +40,28 @@ def accuracy(files: Sequence[Path], scorer: Scorer, seen: set[str], limit: int =
         return None
     listings, categories = _listings(files, scorer, seen, limit)
     found: dict[str, Any] = {"products": len(listings)}
-    positive = [scorer.score_raw(listing) for listing in listings]
+    positive = {task: _logits(scorer, listings, task) for task in tasks}
     for task in tasks:
         found[task] = {}
         for kind in ("random", "same_category"):
             pairs = _others(listings, categories, kind == "same_category")
-            right = []
-            for place, other in pairs:
-                changed = _exchanged(listings[place], listings[other], TASKS[task])
-                right.append(float(positive[place][f"{task}_logit"][0]) > 0)
-                right.append(float(scorer.score_raw(changed)[f"{task}_logit"][0]) < 0)
-            found[task][kind] = float(np.mean(right)) if right else None
+            changed = [_exchanged(listings[place], listings[other], TASKS[task]) for place, other in pairs]
+            own = positive[task][np.array([place for place, _ in pairs], dtype=np.int64)] > 0
+            right = np.concatenate([own, _logits(scorer, changed, task) < 0])
+            found[task][kind] = float(right.mean()) if len(right) else None
             found[task][f"{kind}_pairs"] = len(right)
     return found
+
+
+def _logits(scorer: Scorer, listings: list[Raw], task: str, size: int = 64) -> npt.NDArray[np.float32]:
+    """Logits of listings, [n], scored together in parts."""
+    parts = [np.empty(0, np.float32)]
+    for start in range(0, len(listings), size):
+        some = listings[start : start + size]
+        columns = {name: np.concatenate([one.columns[name] for one in some]) for name in some[0].columns}
+        counts = {name: np.concatenate([one.counts[name] for one in some]) for name in some[0].counts}
+        parts.append(scorer.score_raw(Raw(columns, counts))[f"{task}_logit"])
+    return np.concatenate(parts)
 
 
 def _listings(files: Sequence[Path], scorer: Scorer, seen: set[str], limit: int) -> tuple[list[Raw], list[str]]:
