@@ -79,6 +79,10 @@ class Triton(Server):
             f"--backend-directory={layout / 'backends'}",
             f"--cache-directory={wheel / 'caches'}",
             f"--backend-config=python,shm-region-prefix-name={_shm_prefix(settings)}",
+            # A stub that needs longer than this to import torch makes the load wait for it for ever: 30 s by default,
+            # which a busy machine exceeds. Shared memory that has to grow under a stub has crashed it.
+            "--backend-config=python,stub-timeout-seconds=600",
+            f"--backend-config=python,shm-default-byte-size={32 * 1024 * 1024}",
             *(f"--{kind}-address={addresses.HOST}" for kind in ("http", "grpc", "metrics")),
             *(f"--http-port={http}", f"--grpc-port={grpc}", f"--metrics-port={metrics}"),
             "--exit-timeout-secs=8",
