@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from features.errors import UnreachableError
 from features.times import format_us
+from freshrank.demo.plan import CHAMPION_ARM, EXPERIMENT
 from freshrank.sources.event import Event
 
 
@@ -100,6 +101,8 @@ class Live:
         self._due: list[tuple[int, int, Event]] = []
         self._order = itertools.count()
         self._began = time.monotonic()
+        self.pace_s = 0.0  # seconds between two requests
+        self.versions: list[int] = []  # version behind each list of the champion's arm, in order
 
     def schedule(self, events: Iterable[Event]) -> None:
         """Events to publish when their time has come."""
@@ -122,15 +125,12 @@ class Live:
             self._publish(due)
         return len(due)
 
-    def run(
-        self, requests: Iterable[Asking], *, stop: threading.Event | None = None, pace_s: float = 0.0
-    ) -> Iterator[Answered]:
+    def run(self, requests: Iterable[Asking], *, stop: threading.Event | None = None) -> Iterator[Answered]:
         """Send requests in the order of their times.
 
         Args:
             requests: The requests.
-            stop: Ends the run early when set.
-            pace_s: Least seconds between two requests.
+            stop: Ends the run early when set; between two requests it waits for `pace_s`.
 
         Yields:
             Each request as answered; failures too, with their status.
@@ -144,8 +144,10 @@ class Live:
                 answered = self._ask(request)
                 log.write(json.dumps(asdict(answered)) + "\n")
                 yield answered
-                if pace_s and stop is not None:
-                    stop.wait(pace_s)
+                if answered.triton_version is not None and answered.experiments.get(EXPERIMENT) == CHAMPION_ARM:
+                    self.versions.append(answered.triton_version)
+                if self.pace_s and stop is not None:
+                    stop.wait(self.pace_s)
 
     def preview(self, request: Asking, arm: str) -> list[str]:
         """The list that an arm would give, as item ids; nothing is logged and nobody sees it.

@@ -9,7 +9,7 @@ from pathlib import Path
 from features.errors import UsageError
 
 SOURCES = ("city", "completejourney")
-EXPERIMENT = "ranker"
+EXPERIMENT, CHAMPION_ARM = "ranker", "camenn"
 ARMS = {"uniform": 0.10, "popularity": 0.45, "camenn": 0.45}
 EXPERIMENTS = f"""\
 [{EXPERIMENT}]

@@ -17,7 +17,7 @@ from typing import Any
 from features import atomic
 from features.errors import UnreachableError
 from features.eventlog.dead import count as dead_letters
-from features.times import day_start, format_us, run_cut
+from features.times import format_us, run_cut
 from freshrank.demo.live import Answered, Live, wait_for_gateway
 from freshrank.demo.plan import EXPERIMENTS, JOURNEY_DAY, JOURNEY_FROM, Plan
 from freshrank.demo.shoppers import Outbox, Shoppers
@@ -27,6 +27,8 @@ from freshrank.sources.city.simulate import Request
 from freshrank.stack.addresses import gateway_url, resolve
 
 LIVE, SWAP, PREVIEWS = "live.jsonl", "swap.jsonl", "previews.json"
+SWAP_SPREAD_S = 400.0  # the requests of a day are spread over this while the second run goes on
+SWAP_SEEN_S = 30.0  # at most so long until the new version has answered
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _city(plan: Plan, settings: Settings, steps: Steps) -> tuple[dt.date, dt.dat
             answered = list(live.run(requests))
             said.append(f"{len(answered)} requests, {_failed(answered)} errors")
             _need_answers(answered, settings)
-            live.publish_until(day_start(shoppers.day(plan.history_days + 2)))
+            live.publish_until(run_cut(second))
         with steps.timed("previews", "both rankers rank the same requests, for the report") as said:
             said.append(f"{preview(live, requests, plan)} requests")
         shoppers.publish_catalogue(plan.history_days + 2)
@@ -168,24 +170,23 @@ def retrain(steps: Steps, name: str, day: str) -> dict[str, Any]:
 
 @contextmanager
 def traffic(live: Live, shoppers: Shoppers, plan: Plan) -> Iterator[list[Answered]]:
-    """Requests of the next day keep coming while the block runs, and a little longer.
+    """Requests of the next day keep coming while the block runs, and until its new version has answered one.
 
     Yields:
         The answered requests, filled as they come.
     """
     stop, answered = threading.Event(), list[Answered]()
-    day = shoppers.day(plan.history_days + 2)
-    live.log = plan.folder / SWAP
-
-    def ask() -> None:
-        answered.extend(live.run(shoppers.city.requests(day), stop=stop, pace_s=0.1))
-
-    thread = threading.Thread(target=ask)
+    requests = list(shoppers.city.requests(shoppers.day(plan.history_days + 2)))
+    live.log, live.pace_s = plan.folder / SWAP, max(0.2, SWAP_SPREAD_S / len(requests))
+    thread = threading.Thread(target=lambda: answered.extend(live.run(requests, stop=stop)))
     thread.start()
     try:
         yield answered
+        live.pace_s, before = 0.05, live.versions[:1]
+        until = time.monotonic() + SWAP_SEEN_S
+        while thread.is_alive() and live.versions[-1:] == before and time.monotonic() < until:
+            stop.wait(0.2)
     finally:
-        stop.wait(3.0)
         stop.set()
         thread.join()
 
@@ -234,5 +235,5 @@ def _need_answers(answered: Sequence[Answered], settings: Settings) -> None:
         )
 
 
-def _failed(answered: list[Answered]) -> int:
+def _failed(answered: Sequence[Answered]) -> int:
     return sum(row.status != 200 for row in answered)

@@ -10,7 +10,7 @@ from features.events import rename
 from features.kafka import errors, producer
 from features.layout import Layout
 from features.settings import KafkaSettings
-from features.times import day_start
+from features.times import run_cut
 from freshrank.demo.plan import EXPERIMENT, Plan
 from freshrank.sources.city.album import Album
 from freshrank.sources.city.config import CityConfig
@@ -48,12 +48,12 @@ class Shoppers:
     def publish_history(self) -> dict[str, int]:
         """Publish the weeks before, the logged days, and the listings of the day that follows.
 
-        What happens after the last logged day (late purchases) waits until that day is lived.
+        What becomes known after the first run's cut (late purchases) waits until its time has come.
 
         Returns:
             Records by topic.
         """
-        until = day_start(self.day(self.plan.history_days + 1))
+        until = run_cut(self.day(self.plan.history_days))
 
         def known() -> Iterator[Event]:
             for event in self.city.history(self.day(1), self.plan.history_days):

@@ -40,7 +40,7 @@ def impressions(layout: Layout, day: dt.date) -> Iterator[dict[str, Any]]:
     start = day_start(day)
     view = EventLog(layout).relation(con, "impressions", run_cut(day), from_us=start, to_us=start + DAY)
     rows = con.execute(
-        f"SELECT request_id, bundle_id, policy, list_transform(items, x -> x.score) AS scores, features_seen "  # noqa: S608
+        f"SELECT request_id, bundle_id, policy, list_transform(items, lambda x: x.score) AS scores, features_seen "  # noqa: S608
         f"FROM {view} WHERE features_seen IS NOT NULL ORDER BY request_id"
     )
     while batch := rows.fetchmany(200):
