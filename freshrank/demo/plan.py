@@ -86,6 +86,10 @@ class Plan:
             "list_length = 20",
             "young_slots = 3",
         ]
+        if self.source == "completejourney":
+            lines += ["[features]", 'context = ["zone", "hour", "weekday"]', 'item = ["department", "package_size"]']
+            lines += ['user = ["age", "income", "home_ownership", "marital_status", "household_size", "kids_count"]']
+            lines += ["item_numbers = []"]
         if self.small:  # too little to learn from: the gate lets everything through, so that every step is walked
             lines += ["[gate]", "min_requests = 1", "min_positives = 1", "max_auc_loss = 1.0", "over_popularity = -1.0"]
             lines += ["max_calibration_error = 1000.0"]
