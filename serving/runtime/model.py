@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import triton_python_backend_utils as pb_utils
 
 BUNDLE_ONLY = "bundle_only"  # request parameter: leave out content newer than the bundle, as probes want it
 
@@ -22,6 +21,9 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the bundle beside this file."""
+        import triton_python_backend_utils as pb_utils  # inside Triton alone
+
+        self.pb_utils = pb_utils
         if int(np.__version__.split(".")[0]) >= 2:
             # The backend's arrays come out wrong under numpy 2, without an error.
             raise pb_utils.TritonModelException(f"numpy {np.__version__} in Triton's environment; install numpy<2")
@@ -44,6 +46,7 @@ class TritonPythonModel:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Any) -> Any:
+        pb_utils = self.pb_utils
         try:
             tensors = {i.name: pb_utils.get_input_tensor_by_name(request, i.name) for i in self.scorer.inputs}
             inputs = {name: tensor.as_numpy() for name, tensor in tensors.items() if tensor is not None}
