@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.stack import Stack, own_stack
+from tests.loop import Loop, live
+from tests.stack import Stack, free_ports, own_stack
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +15,9 @@ def stack() -> Iterator[Stack]:
     """The tests' stack of real servers; `stack.need(...)` starts what a test wants."""
     with own_stack("session") as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
+    """A small city that went once round the loop."""
+    return live(tmp_path_factory.mktemp("loop"), free_ports())
