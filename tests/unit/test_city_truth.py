@@ -13,12 +13,10 @@ import pytest
 
 from features.errors import NotReadyError
 from features.layout import Layout
-from features.times import day_start
 from freshrank.sources.city.album import Album
 from freshrank.sources.city.choice import examination
 from freshrank.sources.city.config import CityConfig
 from freshrank.sources.city.photo import PhotoSpec
-from freshrank.sources.city.replay import replay
 from freshrank.sources.city.simulate import City
 from freshrank.sources.city.truth import Truth, TruthFiles, expected_purchases
 
@@ -141,14 +139,3 @@ def test_photos_are_rendered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("freshrank.sources.city.album.jpeg", never)
     assert Album(layout).uri(spec) == uri
-
-
-def test_a_range_is_the_same_events(tmp_path: Path) -> None:
-    config = CityConfig.small(photos=False, warm_up_days=2)
-    whole = list(City(config, 5).history(config.start, 4))
-    begin, end = day_start(config.start + dt.timedelta(days=2)), day_start(config.start + dt.timedelta(days=3))
-    part = list(replay(begin, end, Layout(tmp_path), 5, config))
-    assert part == [event for event in whole if begin <= event.time_us < end]
-    early = day_start(config.start)
-    before = list(replay(0, early, Layout(tmp_path), 5, config))
-    assert before == [event for event in whole if event.time_us < early] and len(before) > 300

@@ -31,7 +31,10 @@ def describe(
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
 ) -> None:
     """Measure what the city is like and what can be learnt from it; seeds measured before stay in the report."""
+    import warnings
     from dataclasses import replace
+
+    from sklearn.exceptions import ConvergenceWarning
 
     from features import atomic
     from freshrank import settings
@@ -40,6 +43,7 @@ def describe(
     from freshrank.sources.city.describe.figures import measure
     from freshrank.sources.city.describe.report import markdown
 
+    warnings.simplefilter("ignore", ConvergenceWarning)  # probes stop early on purpose
     config = CityConfig.small() if small else CityConfig()
     config = replace(config, strengths=config.strengths.off(*(off or [])))
     out = out or Path("runs/city")
