@@ -13,19 +13,23 @@ COLOURS = {
     "uniform": "#8a8f98",
     "oracle": "#4a5fa5",
     "incumbent": "#7a4b94",
+    "CameNN": "#1f6f5c",
+    "oracle, places unknown": "#9db0e0",
 }
 _SERIES = ("#1f6f5c", "#c98b2b", "#4a5fa5", "#b0483f", "#7a4b94", "#8a8f98")
 _LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
-    "height": 330,
-    "margin": {"l": 60, "r": 20, "t": 46, "b": 50},
+    "height": 350,
+    "margin": {"l": 60, "r": 20, "t": 46, "b": 60},
     "font": {"family": "system-ui, sans-serif", "size": 13},
-    "legend": {"orientation": "h", "y": -0.22},
+    "legend": {"orientation": "h", "y": -0.3},
     "title": {"font": {"size": 15}, "x": 0.01},
 }
 
 
-def bars(title: str, groups: Mapping[str, Mapping[str, float | None]], *, y: str, errors: Any = None) -> str:
+def bars(
+    title: str, groups: Mapping[str, Mapping[str, float | None]], *, y: str, errors: Any = None, **layout: Any
+) -> str:
     """Grouped bars.
 
     Args:
@@ -33,6 +37,7 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float | None]], *, y: str
         groups: Series → label → value; a None draws no bar.
         y: Name and unit of the y axis.
         errors: Series → label → (low, high) of an interval, where there is one.
+        layout: More of plotly's layout.
 
     Returns:
         An HTML fragment.
@@ -52,7 +57,7 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float | None]], *, y: str
             }
         colour = COLOURS.get(series, _SERIES[number % len(_SERIES)])
         figure.add_bar(name=series, x=labels, y=heights, error_y=interval, marker_color=colour)
-    return _html(figure, title, yaxis_title=y, barmode="group", showlegend=len(groups) > 1)
+    return _html(figure, title, yaxis_title=y, barmode="group", showlegend=len(groups) > 1, **layout)
 
 
 def lines(
@@ -142,7 +147,7 @@ def histogram(title: str, values: Mapping[str, Sequence[float]], *, x: str, log_
         figure.add_histogram(x=shown, name=name, histnorm="percent", nbinsx=40, marker_color=colour, opacity=0.75)
     axis = {"title": x}
     if log_x:
-        axis |= {"tickvals": list(range(6)), "ticktext": ["1", "10", "100", "1k", "10k", "100k"]}  # type: ignore[dict-item]
+        axis |= {"tickvals": list(range(6)), "ticktext": ["1", "10", "100", "1000", "10k", "100k"]}  # type: ignore[dict-item]
     return _html(figure, title, xaxis=axis, yaxis_title="percent", barmode="overlay", showlegend=len(values) > 1)
 
 

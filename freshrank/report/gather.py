@@ -30,6 +30,7 @@ class Gathered:
         similarity: The heat maps, where the model has them.
         known: The truth, where somebody knows it.
         curves: Calibration curves.
+        delays: Minutes from list to purchase.
     """
 
     done: Done
@@ -40,6 +41,7 @@ class Gathered:
     similarity: catalogue.Similarity | None = None
     known: Known | None = None
     curves: dict[str, list[tuple[float, float, int]]] = field(default_factory=dict)
+    delays: list[float] = field(default_factory=list)
 
 
 def gather(done: Done) -> Gathered:
@@ -58,6 +60,7 @@ def gather(done: Done) -> Gathered:
     scored = judged.with_oracle(layout.step(day, "evaluate").with_suffix(".parquet"), known and known.candidates)
     figures, found.curves = judged.figures(scored), judged.curves(scored)
     events = facts.events_by_day(layout, day)
+    found.delays = facts.delays(layout)
     alignment = evaluated.get("alignment") or {}
     found.summary = {
         "name": done.plan.name,
@@ -87,7 +90,7 @@ def gather(done: Done) -> Gathered:
         "bundle": facts.step(layout, day, "bundle").get("bundle"),
         "gates": {str(d): facts.step(layout, d, "gate") for d in sorted({done.first, day})},
         "trainings": {str(d): facts.step(layout, d, "train") for d in sorted({done.first, day})},
-        "delays_minutes": _delays(layout),
+        "delays_minutes": _delays(found.delays),
         "steps": done.steps,
         "wall_s": round(done.wall_s, 1),
         "peak_rss_mb": round(done.peak_mb, 1),
@@ -107,8 +110,7 @@ def _accuracy(alignment: dict[str, Any], task: str) -> dict[str, float] | None:
     return {kind: mine[kind] for kind in ("random", "same_category")} if mine else None
 
 
-def _delays(layout: Layout) -> dict[str, Any]:
-    minutes = facts.delays(layout)
+def _delays(minutes: list[float]) -> dict[str, Any]:
     shares = {f"p{round(share * 100)}": lived.quantile(minutes, share) for share in (0.5, 0.85, 0.99)}
     under = {"under_30_minutes": sum(m < 30 for m in minutes) / len(minutes)} if minutes else {}
     return {"purchases": len(minutes), **shares, **under}

@@ -19,11 +19,12 @@ class LoopStep:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first column is text, the others are figures."""
+    """A table; the first columns are text, the others are figures."""
 
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
     title: str = ""
+    text_columns: int = 1
 
 
 @dataclass(frozen=True)

@@ -56,10 +56,10 @@ def _events(found: Gathered) -> Section:
         figures.bars("Events by day, the window and the day judged", by_day, y="events"),
         figures.bars("Labelled requests by day", {"requests": requests}, y="requests"),
     ]
-    delays = s["delays_minutes"]
-    if delays["purchases"]:
-        marks = {name: delays[name] for name in ("p50", "p85", "p99")}
-        plots.append(figures.bars("Minutes from list to purchase, by quantile", {"minutes": marks}, y="minutes"))
+    if found.delays:
+        plots.append(
+            figures.histogram("Minutes from list to purchase", {"minutes": found.delays}, x="minutes", log_x=True)
+        )
     rows = [
         [day, *(_count(row[k]) for k in ("requests", "shown", "clicked", "purchased"))]
         for day, row in s["requests_by_day"].items()
@@ -109,7 +109,7 @@ def _quality(found: Gathered) -> Section:
         "Conversion rate",
         lead,
         [
-            figures.bars("AUC", bars, y="AUC"),
+            figures.bars("AUC", bars, y="AUC", yaxis_range=[0.4, 1.0]),
             figures.calibration(
                 "Calibration, ten bins of equal size",
                 {NAMES.get(k, k): v for k, v in found.curves.items() if k != "relevance"},
@@ -117,7 +117,7 @@ def _quality(found: Gathered) -> Section:
         ],
         [
             Table(("who", "AUC", "log loss", "predicted / actual", "positives"), table),
-            Table(("run", "verdict", "reasons"), gates, "The gate"),
+            Table(("run", "verdict", "reasons"), gates, "The gate", text_columns=3),
         ],
     )
 

@@ -1,4 +1,4 @@
-"""The whole road: Kafka to a ranked list and back, twice, with a swap under traffic; then once more, to the same end."""
+"""The whole road: Kafka to a ranked list and back, twice, with a swap under traffic; then again, to the same end."""
 
 from __future__ import annotations
 
