@@ -48,6 +48,8 @@ class FieldsRecipe(InputRecipe):
 
     content: Literal["none", "pooled"] = "none"
     history: Literal["none", "mean"] = "mean"
+    # First-order weights of IDs learn by heart at the 0.05 that suits vectors behind a network.
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(table_lr=0.01))
 
 
 def check_fields(schema: Schema, recipe: InputRecipe) -> None:
