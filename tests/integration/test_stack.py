@@ -89,6 +89,7 @@ def test_up_ends_what_a_killed_server_left_behind(own: Stack) -> None:
 def test_a_taken_port_gives_one_line_that_says_what_to_do(own: Stack) -> None:
     port = own.port_base + addresses.REDIS
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of an earlier stack may linger
         taken.bind((addresses.HOST, port))
         taken.listen()
         ended = own.run("up", "--only", "redis", check=False)
