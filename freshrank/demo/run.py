@@ -17,7 +17,7 @@ from typing import Any
 from features import atomic
 from features.errors import UnreachableError
 from features.eventlog.dead import count as dead_letters
-from features.times import format_us, run_cut
+from features.times import format_us, run_cut, run_start
 from freshrank.demo.live import Answered, Live, wait_for_gateway
 from freshrank.demo.plan import EXPERIMENTS, JOURNEY_DAY, JOURNEY_FROM, Plan
 from freshrank.demo.shoppers import Outbox, Shoppers
@@ -121,7 +121,7 @@ def _city(plan: Plan, settings: Settings, steps: Steps) -> tuple[dt.date, dt.dat
         live = Live(url, shoppers.answer, send, plan.folder / LIVE)
         live.schedule(shoppers.late)
         with steps.timed("live", f"the city lives {second} against the gateway") as said:
-            requests = list(shoppers.city.requests(second))
+            requests = awake(shoppers, plan.history_days + 1)
             answered = list(live.run(requests))
             said.append(f"{len(answered)} requests, {_failed(answered)} errors")
             _need_answers(answered, settings)
@@ -146,6 +146,16 @@ def read_previews(plan: Plan) -> dict[str, dict[str, list[str]]]:
     """Request → arm → items, as the live phase wrote them."""
     file = plan.folder / PREVIEWS
     return dict(json.loads(file.read_text())) if file.exists() else {}
+
+
+def awake(shoppers: Shoppers, number: int) -> list[Request]:
+    """A day's requests from 02:00 UTC on.
+
+    A lived day begins at the cut of the run before it: what happened earlier would have been known to that run, which
+    is over by now.
+    """
+    day = shoppers.day(number)
+    return [request for request in shoppers.city.requests(day) if request.time_us >= run_start(day)]
 
 
 def preview(live: Live, requests: Sequence[Request], plan: Plan) -> int:
@@ -176,7 +186,7 @@ def traffic(live: Live, shoppers: Shoppers, plan: Plan) -> Iterator[list[Answere
         The answered requests, filled as they come.
     """
     stop, answered = threading.Event(), list[Answered]()
-    requests = list(shoppers.city.requests(shoppers.day(plan.history_days + 2)))
+    requests = awake(shoppers, plan.history_days + 2)
     live.log, live.pace_s = plan.folder / SWAP, max(0.2, SWAP_SPREAD_S / len(requests))
     thread = threading.Thread(target=lambda: answered.extend(live.run(requests, stop=stop)))
     thread.start()
