@@ -90,7 +90,7 @@ def learnable(seeds: list[dict[str, Any]], path: Path) -> None:
         for y, value in zip(height + shift, values.mean(0), strict=True):
             axes[0].text(0.503, y, f"{value:.3f}", va="center", color="white", fontsize=7)
     axes[0].set(title="Expected AUC on the day after the window", xlim=(0.5, 1.0), yticks=height, yticklabels=names)
-    axes[0].legend(frameon=False, loc="lower right")
+    axes[0].legend(frameon=False, loc="upper right")
     names = ["random", *names]
     height = np.arange(len(names))[::-1]
     values = np.array([[one["purchases"][name] for name in names] for one in seeds])
