@@ -28,6 +28,7 @@ from freshrank.stack import addresses, processes
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".freshrank-tests"
+_given: set[int] = set()  # first ports that stacks of this process have
 
 # What tests want other than the defaults. A run's days are long past, so clients say what time it is.
 SETTINGS = """\
@@ -133,11 +134,15 @@ class Stack:
 
 
 def free_ports() -> int:
-    """First of 20 free ports in a row, below those that the kernel gives to clients."""
+    """First of 20 free ports in a row, below those that the kernel gives to clients.
+
+    None is given twice: a stack that is down for a while, such as a finished demo's, may come up again at its own.
+    """
     start = 22_000 + os.getpid() * 20 % 8_000
     for shift in range(0, 8_000, addresses.PORTS):
         base = 22_000 + (start - 22_000 + shift) % 8_000
-        if all(_is_free(base + offset) for offset in range(addresses.PORTS)):
+        if base not in _given and all(_is_free(base + offset) for offset in range(addresses.PORTS)):
+            _given.add(base)
             return base
     raise RuntimeError("no free ports")
 
