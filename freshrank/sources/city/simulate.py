@@ -3,49 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
 import numpy as np
 
 from features.errors import DataError, UsageError
-from features.events import Scalar
 from features.times import day_start
-from freshrank.sources.city import catalogue, messages, warmup
-from freshrank.sources.city.answers import Answers, answer
-from freshrank.sources.city.choice import Chances, Choice, Homes, examination, request_keys, tastes
-from freshrank.sources.city.config import CityConfig
-from freshrank.sources.city.draws import Floats, Ints, generator
-from freshrank.sources.city.plan import Plan, plan_day
-from freshrank.sources.city.policy import Lists, Retrieval, log_lists
-from freshrank.sources.city.truth import TruthFiles, candidate_rows
-from freshrank.sources.city.world import goods, new_shoppers, shops
+from freshrank.sources.city import messages, warmup
+from freshrank.sources.city.environment import Environment
+from freshrank.sources.city.request import Request, parse_request_id
 from freshrank.sources.event import Event
 
+__all__ = ["City", "Request"]
+
 BLOCK = 256  # requests computed at once
-PILOT = 768  # requests of the first logged day that set the intercepts
+_time = attrgetter("time_us")
 
 
-@dataclass(frozen=True)
-class Request:
-    """A shopper asks for a list.
-
-    Args:
-        request_id: Names it.
-        user_id: Who asks.
-        time_us: When, µs UTC.
-        context: `zone`, `hour`, `weekday`, `weather`, `payday`.
-        candidates: Item ids, in an order that tells nothing.
-    """
-
-    request_id: str
-    user_id: str
-    time_us: int
-    context: dict[str, Scalar]
-    candidates: list[str]
-
-
-class City:
+class City(Environment):
     """A city of a seed. Days are lived in order; within a day answers do not depend on the order of calls.
 
     What is bought on a day changes what is at home from the next day on. All chance in an answer is hashed from seed,
@@ -58,6 +34,7 @@ class City:
         truth: Where the truth is written; None writes none.
 
     Example:
+        >>> from freshrank.sources.city.config import CityConfig
         >>> city = City(CityConfig.small(photos=False, warm_up_days=2), seed=1)
         >>> events = list(city.history(city.config.start, days=1))
         >>> request = next(city.requests(city.config.start + dt.timedelta(days=1)))
@@ -65,28 +42,6 @@ class City:
         >>> {event.topic for event in answer} <= {"clicks", "carts", "purchases"}
         True
     """
-
-    def __init__(
-        self, config: CityConfig, seed: int, photos: catalogue.Photos | None = None, truth: TruthFiles | None = None
-    ) -> None:
-        self.config, self.seed, self.truth = config, seed, truth
-        self.goods, self.shops = goods(config, seed), shops(config, seed)
-        self.shoppers = new_shoppers(config, seed, np.arange(config.shoppers), self.goods)
-        rng = generator(seed, "homes")
-        shape = self.shoppers.uses.shape
-        first = float(-config.warm_up_days)
-        self.homes = Homes(first + self.shoppers.cycle * rng.uniform(-0.3, 1.0, shape), np.full(shape, -1e9))
-        self.choice = Choice(config, seed, self.goods, self.shops)
-        self.catalogue = catalogue.Catalogue(config, seed, self.goods, self.shops, photos)
-        self.popularity = np.zeros(config.listings)
-        self._next_shopper = config.shoppers
-        self._day: int | None = None  # the open day
-        self._closed = True
-        self._bought: dict[str, tuple[Ints, Ints, Floats, Ints, Ints]] = {}
-        self._changed_users: list[tuple[str, int]] = []
-        self._calibrated = False
-
-    # ---- what others call
 
     def history(self, first_day: dt.date, days: int) -> Iterator[Event]:
         """Catalogue and events of days under the logging policy, in the order of their times.
@@ -147,19 +102,20 @@ class City:
         Raises:
             DataError: If an item is not live or is shown twice.
         """
-        day, number = self._number(request.request_id)
-        if day != self._day or not 0 <= number < len(self.plan):
+        day, number = parse_request_id(request.request_id)
+        if self._day is None or day != self.date(self._day) or not 0 <= number < len(self.plan):
             raise DataError("not a request of the open day", field="request_id", value=request.request_id)
         slots = self.catalogue.slots(shown)
         block = self.plan[number : number + 1]
-        place = np.array([positions if positions is not None else range(len(shown))], dtype=np.int64)
         if not len(shown):
             return []
+        place = np.array([positions if positions is not None else range(len(shown))], dtype=np.int64)
+        place = np.broadcast_to(place, (1, len(shown)))
         candidates = self.retrieval.candidates(self._keys(block), block.shopper)
         others = np.setdiff1d(candidates[0], slots)
         everything = np.concatenate([slots, others])[None, :]
         chances = self.choice.chances(block.moments(), block.shopper, everything, self.homes)
-        return self._answer(block, everything, len(shown), place, chances, [request.request_id], [policy])
+        return self._answer(block, everything, place, chances, [request.request_id], [policy])
 
     def skip(self, first_day: dt.date, days: int) -> None:
         """Live days of history without making their events, as after a restart."""
@@ -177,13 +133,9 @@ class City:
                              remedy=f"from {self.config.start} on")  # fmt: skip
         return index
 
-    def date(self, index: int) -> dt.date:
-        """The calendar day."""
-        return self.config.start + dt.timedelta(days=index)
-
     def expected(self, request: Request) -> dict[str, float]:
         """Truth of an open day's request: probability of purchase of each candidate if looked at."""
-        _, number = self._number(request.request_id)
+        _, number = parse_request_id(request.request_id)
         block = self.plan[number : number + 1]
         slots = self.catalogue.slots(request.candidates)[None, :]
         chances = self.choice.chances(block.moments(), block.shopper, slots, self.homes)
@@ -212,38 +164,16 @@ class City:
                 pass
             self._close()
 
-    def _open(self, day: int) -> None:
-        first = self._day is None
-        self._day, self._closed = day, False
-        self._changed_users = [] if not first else [("new", slot) for slot in range(self.config.shoppers)]
-        if not first:
-            self._turnover(day)
-            self._elsewhere(day)
-        gone = self.catalogue.open_day(day, first)
-        self.popularity[gone] = 0.0
-        shoppers = self.shoppers
-        self.choice.open_day(
-            self.catalogue.listings, shoppers, tastes(self.config, self.seed, day, shoppers, self.goods)
-        )
-        habit = np.where(shoppers.uses, 1.0, 0.08) / self.goods.cycle[None, :] ** 0.5
-        self.retrieval = Retrieval(self.config, self.catalogue.listings.category, self.catalogue.young, habit)
-        self.plan: Plan = plan_day(self.config, self.seed, day, shoppers)
-        self._bought = {}
-        if day >= 0 and not self._calibrated:
-            self._calibrate()
-        if self.truth is not None:
-            self.truth.add("listings", self.date(day), self.catalogue.truth_rows())
-
     def _live(self, day: int, pending: list[Event] | None) -> Iterator[Event]:
         """Events of the day; late outcomes are left in `pending`. With None nothing is made, only lived."""
         end_of_day = day_start(self.date(day + 1))
         if pending is not None:  # outcomes of yesterday may fall between the morning's changes
-            yield from self._merge(pending, list(self._catalogue_events()), int(self.plan.time_us[0]))
+            yield from _merge(pending, list(self._catalogue_events()), int(self.plan.time_us[0]))
         if day < 0:
             bought = warmup.purchases(self.seed, day, self.plan, self.choice, self.homes, self.retrieval)
             self._bought["warm-up"] = bought
             if pending is not None:
-                yield from self._merge(pending, warmup.events(self, bought, day_start(self.date(day))), end_of_day)
+                yield from _merge(pending, warmup.events(self, bought, day_start(self.date(day))), end_of_day)
             return
         for start in range(0, len(self.plan), BLOCK):
             block = self.plan[start : start + BLOCK]
@@ -251,218 +181,22 @@ class City:
             if pending is not None:
                 last = start + BLOCK >= len(self.plan)
                 end = end_of_day if last else int(self.plan.time_us[start + BLOCK])
-                yield from self._merge(pending, shown + outcomes, end)
-
-    def _merge(self, pending: list[Event], fresh: list[Event], until: int) -> Iterator[Event]:
-        """Events before a moment, in order; later ones stay."""
-        pending.extend(fresh)
-        pending.sort(key=_time)
-        low = 0
-        while low < len(pending) and pending[low].time_us < until:
-            yield pending[low]
-            low += 1
-        del pending[:low]
-
-    def _close(self) -> None:
-        """Put the day's purchases into the homes and the popularity."""
-        if not self._closed:
-            parts = [self._bought[name] for name in sorted(self._bought)]
-            if parts:
-                shopper, category, time, quantity, slots = (
-                    np.concatenate([part[column] for part in parts]) for column in range(5)
-                )
-                order = np.lexsort((slots, time))
-                self.homes.bought(
-                    shopper[order], category[order], time[order], quantity[order], self.shoppers.cycle, self.goods
-                )
-                self.popularity *= 0.5 ** (1 / self.config.popularity_half_life_days)
-                np.add.at(self.popularity, slots, 1.0)
-            if self.truth is not None:
-                self.truth.close_day()
-        self._closed = True
-
-    def _turnover(self, day: int) -> None:
-        rng = generator(self.seed, "turnover", day)
-        leaving = np.flatnonzero(rng.random(self.config.shoppers) < self.config.turnover)
-        if not len(leaving):
-            return
-        serials = self._next_shopper + np.arange(len(leaving))
-        self._next_shopper += len(leaving)
-        for slot in leaving.tolist():
-            self._changed_users += [(messages.user_id(int(self.shoppers.serial[slot])), slot), ("new", slot)]
-        arriving = new_shoppers(self.config, self.seed, serials, self.goods)
-        for name, column in vars(arriving).items():
-            getattr(self.shoppers, name)[leaving] = column
-        self.homes.due[leaving] = day + arriving.cycle * rng.uniform(-0.3, 1.0, arriving.cycle.shape)
-        self.homes.wish[leaving] = -1e9
-
-    def _elsewhere(self, day: int) -> None:
-        """Goods that ran out are now and then bought where the city cannot see it."""
-        rng = generator(self.seed, "elsewhere", day)
-        out = (self.homes.due < day - 0.15 * self.shoppers.cycle) & self.shoppers.uses
-        found = out & (rng.random(out.shape, dtype=np.float32) < self.config.elsewhere)
-        self.homes.due[found] = day + self.shoppers.cycle[found]
-
-    def _calibrate(self) -> None:
-        """Set the intercepts so that the logging policy meets the click and purchase rates on its first day."""
-        rows = np.unique(np.linspace(0, len(self.plan) - 1, min(PILOT, len(self.plan))).astype(np.int64))
-        block = self.plan[rows]
-        slots, lists = self._lists(block)
-        chances = self.choice.chances(
-            block.moments(), block.shopper, np.take_along_axis(slots, lists.index, axis=1), self.homes
-        )
-        looked = examination(self.config, np.arange(self.config.shown))[None, :]
-
-        def solve(rate: Callable[[float], float], target: float) -> float:
-            low, high = -15.0, 15.0
-            for _ in range(50):
-                middle = 0.5 * (low + high)
-                low, high = (middle, high) if rate(middle) < target else (low, middle)
-            return 0.5 * (low + high)
-
-        def clicks(shift: float) -> Floats:
-            return np.asarray(looked / (1 + np.exp(-chances.click_utility - shift)))
-
-        # where examination alone is below the wanted rate, half of what is looked at is the most that can be had
-        target = min(self.config.click_rate, 0.5 * float(looked.mean()))
-        click = solve(lambda shift: float(clicks(shift).mean()), target)
-        weights = clicks(click)
-        buy = solve(
-            lambda shift: float(np.average(1 / (1 + np.exp(-chances.buy_utility - shift)), weights=weights)),
-            self.config.purchase_rate,
-        )
-        self.choice.click_intercept, self.choice.buy_intercept = click, buy
-        self._calibrated = True
-
-    # ---- blocks of requests
-
-    def _keys(self, block: Plan) -> np.ndarray[tuple[int, ...], np.dtype[np.uint64]]:
-        return request_keys(self.seed, self._day or 0, block.number)
-
-    def _names(self, block: Plan) -> list[str]:
-        date = self.date(self._day or 0).strftime("%Y%m%d")
-        return [f"city-{date}-{number:07d}" for number in block.number.tolist()]
-
-    def _number(self, request_id: str) -> tuple[int, int]:
-        parts = request_id.split("-")
-        try:
-            date = dt.datetime.strptime(parts[1], "%Y%m%d").date()
-            return (date - self.config.start).days, int(parts[2])
-        except (IndexError, ValueError):
-            raise DataError("not a request of the city", field="request_id", value=request_id) from None
-
-    def _contexts(self, block: Plan) -> list[dict[str, Scalar]]:
-        return block.contexts(self.date(self._day or 0), self.shoppers.zone[block.shopper])
-
-    def _lists(self, block: Plan) -> tuple[Ints, Lists]:
-        keys = self._keys(block)
-        slots = self.retrieval.candidates(keys, block.shopper)
-        weight = (self.popularity[slots] + self.config.popularity_prior) ** self.config.popularity_power
-        return slots, log_lists(self.config, keys, weight, self.catalogue.young[slots])
-
-    def _log(self, block: Plan, wanted: bool) -> tuple[list[Event], list[Event]]:
-        """Rank a block by the logging policy and answer it."""
-        slots, lists = self._lists(block)
-        shown = np.take_along_axis(slots, lists.index, axis=1)
-        chances = self.choice.chances(block.moments(), block.shopper, shown, self.homes)
-        place = np.broadcast_to(np.arange(self.config.shown), shown.shape)
-        names = self._names(block)
-        policies = ["uniform" if one else "popularity" for one in lists.uniform.tolist()]
-        outcomes = self._answer(block, shown, self.config.shown, place, chances, names, policies, wanted)
-        if not wanted:
-            return [], []
-        listings = self.catalogue.listings
-        items = [[f"item{serial:08d}" for serial in row] for row in listings.serial[shown].tolist()]
-        users = [messages.user_id(serial) for serial in self.shoppers.serial[block.shopper].tolist()]
-        logged = messages.impressions(
-            names, users, block.time_us, self._contexts(block), policies, items, listings.price[shown],
-            lists.propensity,
-        )  # fmt: skip
-        return logged, outcomes
-
-    def _answer(
-        self, block: Plan, slots: Ints, shown: int, place: Ints, chances: Chances, names: list[str],
-        policies: list[str], wanted: bool = True,
-    ) -> list[Event]:  # fmt: skip
-        """Answer lists: the first `shown` of `slots` [B, N] were shown at `place` [B, shown]."""
-        listings = self.catalogue.listings
-        seen = slots[:, :shown]
-        looked = examination(self.config, place)
-        category = listings.category[seen]
-        done = answer(
-            self.config, self._keys(block), listings.serial[seen], category, self.shoppers.household[block.shopper],
-            looked, chances.click[:, :shown], chances.buy[:, :shown], self.goods,
-        )  # fmt: skip
-        if self.truth is not None:
-            self._write_truth(block, slots, shown, place, looked, chances, names, policies)
-        rows, columns = np.nonzero(done.purchased)
-        self._bought[names[0]] = (
-            block.shopper[rows], category[rows, columns],
-            block.time[rows] + done.purchase_s[rows, columns] / 86_400.0,
-            done.quantity[rows, columns], seen[rows, columns],
-        )  # fmt: skip
-        return self._outcomes(block, seen, done, names) if wanted else []
-
-    def _outcomes(self, block: Plan, seen: Ints, done: Answers, names: list[str]) -> list[Event]:
-        listings, events = self.catalogue.listings, []
-        serials = self.shoppers.serial[block.shopper]
-        for topic, which, delay in (
-            ("clicks", done.clicked, done.click_s), ("carts", done.carted, done.cart_s),
-            ("purchases", done.purchased, done.purchase_s),
-        ):  # fmt: skip
-            rows, columns = np.nonzero(which)
-            times = block.time_us[rows] + (delay[rows, columns] * 1e6).astype(np.int64)
-            slots = seen[rows, columns]
-            for row, time, text, serial, price, quantity in zip(
-                rows.tolist(), times.tolist(), messages.moments(times), listings.serial[slots].tolist(),
-                listings.price[slots].tolist(), done.quantity[rows, columns].tolist(), strict=True,
-            ):  # fmt: skip
-                events.append(
-                    messages.outcome(
-                        self.config, topic, names[row], messages.user_id(int(serials[row])), f"item{serial:08d}",
-                        time, text, quantity, price,
-                    )
-                )  # fmt: skip
-        events.sort(key=_time)
-        return events
-
-    def _write_truth(
-        self, block: Plan, slots: Ints, shown: int, place: Ints, looked: Floats, chances: Chances, names: list[str],
-        policies: list[str],
-    ) -> None:  # fmt: skip
-        assert self.truth is not None
-        rows, width = slots.shape
-        position = np.full(slots.shape, -1, dtype=np.int64)
-        position[:, :shown] = place
-        purchase = np.zeros(slots.shape)
-        purchase[:, :shown] = looked * chances.relevance[:, :shown]
-        serials = self.shoppers.serial[block.shopper]
-        hidden = position.ravel() < 0
-        self.truth.add(
-            "candidates", self.date(self._day or 0),
-            candidate_rows({
-                "request_id": np.repeat(names, width), "policy": np.repeat(policies, width),
-                "user_id": np.repeat([messages.user_id(int(serial)) for serial in serials], width),
-                "item_id": [f"item{serial:08d}" for serial in self.catalogue.listings.serial[slots].ravel().tolist()],
-                "position": np.ma.masked_array(position.ravel(), hidden),
-                "relevance": chances.relevance.ravel(), "purchase": np.ma.masked_array(purchase.ravel(), hidden),
-                "click": chances.click.ravel(), "click_utility": chances.click_utility.ravel(),
-                "buy_utility": chances.buy_utility.ravel(),
-            }),
-        )  # fmt: skip
-        assert rows == len(names)
+                yield from _merge(pending, shown + outcomes, end)
 
     def _catalogue_events(self) -> Iterator[Event]:
-        start = day_start(self.date(self._day or 0))
-        moment = start
-        for name, slot in self._changed_users:
-            moment += 1_000
-            if name == "new":
-                yield messages.user(self.shoppers, slot, moment)
-            else:
-                yield messages.gone("users", name, moment)
+        moment = day_start(self.date(self._day or 0))
+        for event in self.population.events(moment):
+            moment = event.time_us
+            yield event
         yield from self.catalogue.events(moment)
 
 
-def _time(event: Event) -> int:
-    return event.time_us
+def _merge(pending: list[Event], fresh: list[Event], until: int) -> Iterator[Event]:
+    """Events before a moment, in order; later ones stay."""
+    pending.extend(fresh)
+    pending.sort(key=_time)
+    low = 0
+    while low < len(pending) and pending[low].time_us < until:
+        yield pending[low]
+        low += 1
+    del pending[:low]
