@@ -1,0 +1,155 @@
+"""The page's sections on the lived day: ranked lists, the experiment, serving; and what all of it took."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from freshrank.report import figures
+from freshrank.report.format import count, listing, number
+from freshrank.report.gather import Gathered
+from freshrank.report.page import Gallery, Section, Table
+
+LISTS, PER_LIST = 2, 6
+
+
+def lists(found: Gathered) -> Section:
+    """Lists as they were answered."""
+    galleries = []
+    for arm in ("camenn", "popularity"):
+        rows = [row for row in found.rows if row.experiments.get("ranker") == arm and row.status == 200]
+        rows = sorted(rows, key=lambda row: -len(row.purchases))[:LISTS]
+        for row in rows:
+            entries = [
+                listing(
+                    found,
+                    item,
+                    score="" if score is None else f"score {score:.3f}",
+                    tag="bought" if item in row.purchases else "clicked" if item in row.clicks else "",
+                )
+                for item, score in list(zip(row.items, row.scores, strict=True))[:PER_LIST]
+            ]
+            galleries.append(Gallery(f"{arm}: {row.user_id}, request {row.request_id}", entries))
+    return Section(
+        "lists",
+        "Ranked lists",
+        "The first places of lists as they were answered, and what the shopper did.",
+        (),
+        (),
+        galleries,
+    )
+
+
+def arms(found: Gathered) -> Section:
+    """The experiment's arms, realised and by the truth."""
+    s = found.summary
+    arms: dict[str, dict[str, Any]] = s["arms"]
+    rows = [
+        [
+            arm,
+            count(row["requests"]),
+            count(row["users"]),
+            number(row["conversion"]),
+            number(row["purchases_per_request"], 3),
+            number(row["gmv_minor_per_request"] / 100, 2),
+            number(row["true_expected_purchases"]),
+        ]
+        for arm, row in arms.items()
+    ]
+    tables = [
+        Table(
+            (
+                "arm",
+                "requests",
+                "users",
+                "conversion",
+                "purchases / request",
+                "GMV / request",
+                "true expected purchases",
+            ),
+            rows,
+        )
+    ]
+    effects = [
+        [
+            f"{arm}: {name.removesuffix('_effect')}",
+            f"{e['relative']:+.1%}",
+            f"[{e['low']:+.1%}, {e['high']:+.1%}]",
+            number(e["p"], 3),
+        ]
+        for arm, row in arms.items()
+        for name, e in row.items()
+        if name.endswith("_effect")
+    ]
+    if effects:
+        tables.append(Table(("relative to popularity", "effect", "95% interval", "p"), effects, "Realised, by user"))
+    paired = s.get("paired")
+    if paired:
+        d = paired["camenn_minus_popularity"]
+        rows = [[name, number(value)] for name, value in paired["means"].items()]
+        rows.append(["CameNN less popularity", f"{d['mean']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]"])
+        tables.append(
+            Table(
+                ("list by", "true expected purchases"),
+                rows,
+                f"The same {paired['requests']} requests ranked by both, judged by the truth",
+            )
+        )
+    plot = figures.bars(
+        "True expected purchases of the lists shown",
+        {"lists": {arm: row["true_expected_purchases"] for arm, row in arms.items()}},
+        y="purchases a request",
+    )
+    lead = (
+        "Users are assigned by hashing. The uniform arm logs without bias and is left out of the comparison. "
+        "One day is short: look at the intervals."
+    )
+    return Section("arms", "Experiment", lead, [plot], tables)
+
+
+def serving(found: Gathered) -> Section:
+    """Latency, the swap, and whether serving agrees with training."""
+    s = found.summary
+    by_version: dict[str, tuple[list[float], list[float]]] = {}
+    for second, latency, version in s["swap_latencies"]:
+        xs, ys = by_version.setdefault("other arms" if version is None else f"version {version}", ([], []))
+        xs.append(second)
+        ys.append(latency)
+    plots = [
+        figures.histogram(
+            "Latency of POST /rank on the lived day",
+            {"ms": [row.latency_ms for row in found.rows if row.status == 200]},
+            x="milliseconds",
+            log_x=True,
+        ),
+        figures.lines(
+            "The swap: each request by what answered it", by_version, x="seconds of the lived phase", y="milliseconds"
+        ),
+    ]
+    rows = [
+        [name, number(s.get(name), 8)]
+        for name in (
+            "parity_max_abs",
+            "parity_scores",
+            "features_equal_share",
+            "features_compared",
+            "rank_p50_ms",
+            "rank_p99_ms",
+        )
+        if s.get(name) is not None
+    ]
+    rows += [[name, count(s[name])] for name in ("rank_errors", "swap_requests", "swap_errors", "swap_fallbacks")]
+    lead = (
+        "Served scores against the trainer's own on the features that the gateway saw; those features against the "
+        "point-in-time rebuild; the swap under traffic."
+    )
+    return Section("serving", "Serving", lead, plots, [Table(("figure", "value"), rows)])
+
+
+def time(found: Gathered) -> Section:
+    """How long each step took."""
+    steps = found.summary["steps"]
+    lead = (
+        f"{found.summary['wall_s'] / 60:.1f} minutes in all; {found.summary['peak_rss_mb'] / 1024:.2f} GiB at most "
+        f"(proportional set size, servers included)."
+    )
+    return Section("time", "Time", lead, [figures.bars("Seconds by step", {"steps": dict(steps)}, y="seconds")])
