@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from features.errors import DataError, NotReadyError
+from tests.stack import until
 from tests.trainer.run import make_job, one_worker
 from tests.trainer.windows import Made, make_window
 from trainer.bundle import make_bundle, read_probes, verify
@@ -115,14 +115,17 @@ def test_killed_training_ends_as_an_undisturbed_one(made: Made, tmp_path: Path) 
     process = torchrun(killed, 1)
     with one_worker(tmp_path / "whole"):
         train(whole)
-    deadline = time.monotonic() + 240
-    while Checkpoints(killed.folder).latest() is None and time.monotonic() < deadline:
+
+    def reached_a_checkpoint() -> bool:
         assert process.poll() is None or (killed.folder / "done.json").exists()
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    cut = Checkpoints(killed.folder).latest()
-    assert cut is not None
+        return Checkpoints(killed.folder).latest() is not None
+
+    try:
+        until(reached_a_checkpoint, "a checkpoint of the training to be killed", 240)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert Checkpoints(killed.folder).latest() is not None
     if (killed.folder / "done.json").exists():  # it was quicker than the signal: take its end away
         (killed.folder / "done.json").unlink()
     resumed = replace(killed, log=None)
@@ -136,15 +139,13 @@ def _wait_for_orphans(job: Job) -> None:
     """The worker dies with torchrun; give the kernel the moment it needs."""
     import psutil
 
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+    def gone() -> bool:
         lines = [
             p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline", "status"]) if p.info["status"] != "zombie"
         ]
-        if not any(str(job.folder) in " ".join(line) for line in lines):
-            return
-        time.sleep(0.05)
-    raise AssertionError("a worker outlived torchrun")
+        return not any(str(job.folder) in " ".join(line) for line in lines)
+
+    until(gone, "the worker to die with torchrun")
 
 
 def test_same_seed_same_bundle_other_seed_another(made: Made, tmp_path: Path) -> None:
