@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from trainer.models.batch import Batch, ContentBatch
 from trainer.models.layers.alignment import alignment_pairs, first_place, some_complete
-from trainer.models.layers.item_tokens import Form, ItemTokens, Modalities, vectors
+from trainer.models.layers.item_tokens import Form, ItemTokens, vectors
 from trainer.models.layers.lstm_frame import LstmFrame
 from trainer.models.layers.masked import masked_mean
 from trainer.models.layers.mixture import TransformerFrame
@@ -48,6 +48,7 @@ class CameNNRecipe:
         history: Form of its items: all tokens (the paper), cls with the means of both modalities, or one token.
         history_fields: Add the embedded fields of a history's item, such as category and time gap, to its [CLS].
         target: Form of the candidate's text and image.
+        fields: A token a field, or one a group (user, context, item, cross), the sum of its fields.
         roles: Learned vectors that tell history, slot in the history, target and field apart.
         alignment_context: What alignment sees besides text and image: nothing, or (the paper) all of E_Input.
         alignment_weight: Weight of both alignment losses in the sum; 0 leaves them out.
@@ -70,6 +71,7 @@ class CameNNRecipe:
     history: Literal["tokens", "modalities", "item"] = "modalities"
     history_fields: bool = True
     target: Literal["tokens", "modalities"] = "tokens"
+    fields: Literal["tokens", "groups"] = "tokens"
     roles: bool = True
     alignment_context: Literal["masked", "full"] = "masked"
     alignment_weight: float = 1.0
@@ -116,7 +118,7 @@ class CameNN(Ranker):
                 width, r.heads, r.feed_forward, r.dropout, r.experts, r.top_k, self.tasks, prefix
             )
         elif r.frame == "mmoe":
-            fields = (len(self.user_fields), len(self.own_fields))
+            fields = (len(self._groups(self.user_fields)), len(self._groups(self.own_fields)))
             self.frame = ReluFrame(width, r.feed_forward, r.dropout, r.experts, r.top_k, self.tasks, fields)
         else:
             self.frame = LstmFrame(width, r.dropout, r.experts, r.top_k, self.tasks)
@@ -210,8 +212,7 @@ class CameNN(Ranker):
                 first_I = first_place(content.candidate_S, len(content.image_mask_I))
                 logits |= self._score(self._input(batch, first_I[kept_N], text_N, image_N), (task,))
             return logits
-        found = self.items.embed(content, self.recipe.target)
-        tokens_NLD, mask_NL, text, image = self._target(found, text_N, image_N)
+        tokens_NLD, mask_NL, text, image = self._target(content, text_N, image_N)
         nobody = tokens_NLD.new_zeros(1, 0, self.recipe.width)
         request_N = torch.zeros_like(text_N)
         tokens = Tokens(nobody, nobody[..., 0].bool(), tokens_NLD, mask_NL, request_N, 0, text, image)
@@ -248,24 +249,24 @@ class CameNN(Ranker):
         embedded, content, r = batch.embedded["main"], batch.content, self.recipe
         request = batch.request_S if rows_N is None else batch.request_S[rows_N]
         if content is not None and self.schema.content is not None:
-            own = content.candidate_S
-            found = self.items.embed(content, r.target)
-            texts, images = (own if x_N is None else x_N for x_N in (text_N, image_N))
-            target, mask, text, image = self._target(found, texts, images)
+            texts, images = (content.candidate_S if x_N is None else x_N for x_N in (text_N, image_N))
+            target, mask, text, image = self._target(content, texts, images)
         else:
             target, mask, text, image = self.items.bare(len(request))
             target = target + self.target_role if r.roles else target
         if self.own_fields:
-            fields = torch.stack([embedded[name] for name in self.own_fields], dim=1)
-            fields = fields + self.own_role if r.roles else fields
+            fields = self._fields(embedded, self.own_fields, self.own_role if r.roles else None)
             fields = fields if rows_N is None else fields[rows_N]
             target = torch.cat([target, fields], dim=1)
             mask = torch.cat([mask, mask.new_ones(fields.shape[:2])], dim=1)
         user, user_mask = self._user(batch)
-        return Tokens(user, user_mask, target, mask, request, len(self.user_fields), text, image)
+        return Tokens(user, user_mask, target, mask, request, len(self._groups(self.user_fields)), text, image)
 
-    def _target(self, found: Modalities, text_N: Tensor, image_N: Tensor) -> tuple[Tensor, Tensor, slice, slice]:
-        tokens, mask, text, image = self.items.together(found, text_N, image_N)
+    def _target(self, content: ContentBatch, text_N: Tensor, image_N: Tensor) -> tuple[Tensor, Tensor, slice, slice]:
+        """Items made of texts and images; those of the batch that none names, such as histories', are not embedded."""
+        named, place = torch.unique(torch.cat([text_N, image_N]), return_inverse=True)
+        found = self.items.embed(content, self.recipe.target, named)
+        tokens, mask, text, image = self.items.together(found, place[: len(text_N)], place[len(text_N) :])
         return (tokens + self.target_role if self.recipe.roles else tokens), mask, text, image
 
     def _user(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -273,14 +274,31 @@ class CameNN(Ranker):
         embedded, width = batch.embedded["main"], self.recipe.width
         parts = [self.items.cls.new_zeros(batch.requests, 0, width)]
         if self.user_fields:
-            fields = torch.stack([embedded[name] for name in self.user_fields], dim=1)
-            parts.append(fields + self.user_role if self.recipe.roles else fields)
+            parts.append(self._fields(embedded, self.user_fields, self.user_role if self.recipe.roles else None))
         masks = [part.new_ones(part.shape[:2], dtype=torch.bool) for part in parts]
         if self.history:
             tokens, mask = self._history(batch, self.history.name)
             parts.append(tokens)
             masks.append(mask)
         return torch.cat(parts, dim=1), torch.cat(masks, dim=1)
+
+    def _groups(self, names: list[str]) -> list[list[int]]:
+        """Places of the fields that share a token."""
+        if self.recipe.fields == "tokens":
+            return [[place] for place in range(len(names))]
+        groups: dict[str, list[int]] = {}
+        group_of = {f.name: f.group for f in self.schema.features}
+        for place, name in enumerate(names):
+            groups.setdefault(group_of[name], []).append(place)
+        return list(groups.values())
+
+    def _fields(self, embedded: dict[str, Tensor], names: list[str], role_FD: Tensor | None) -> Tensor:
+        """Tokens of fields, [rows, tokens, D]."""
+        fields = torch.stack([embedded[name] for name in names], dim=1)
+        fields = fields if role_FD is None else fields + role_FD
+        if self.recipe.fields == "tokens":
+            return fields
+        return torch.stack([fields[:, places].sum(dim=1) for places in self._groups(names)], dim=1)
 
     def _history(self, batch: Batch, name: str) -> tuple[Tensor, Tensor]:
         """E_User: the tokens of the newest items, [B, H·L, D], and their mask."""

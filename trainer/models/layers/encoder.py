@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainer.models.layers.mlp import Dropout
+
 
 @dataclass(frozen=True)
 class KeysValues:
@@ -70,7 +72,7 @@ class EncoderBlock(nn.Module):
         self.narrow = nn.Linear(feed_forward, width)
         self.norm_attention = nn.LayerNorm(width)
         self.norm_feed_forward = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         nn.init.xavier_uniform_(self.qkv.weight)
         nn.init.zeros_(self.qkv.bias)
 

@@ -62,18 +62,32 @@ class ItemTokens(nn.Module):
             self.image_segment = vectors(1, width)
             self.sep = vectors(1, width)
 
-    def embed(self, content: ContentBatch, form: Form) -> Modalities:
-        """Text (Eq. 1) and image (Eq. 2) of the distinct items; means of them where the form is reduced."""
-        # text tokens stand at the front: cut the columns that no item of the batch reaches
-        used = int(content.text_mask_IT.any(dim=0).sum())
-        text = _normal(content.text_ITD[:, :used])
-        text_ITD = self.text(text) + self.text_position[:used] + self.text_segment
-        image_IPD = self.image(_normal(content.image_IPD)) + self.image_position + self.image_segment
-        text_mask_IT = content.text_mask_IT[:, :used]
-        image_mask_IP = content.image_mask_I[:, None].expand(image_IPD.shape[:2])
-        if form != "tokens":
-            text_ITD, text_mask_IT = _mean(text_ITD, text_mask_IT)
-            image_IPD, image_mask_IP = _mean(image_IPD, image_mask_IP)
+    def embed(self, content: ContentBatch, form: Form, items_N: Tensor | None = None) -> Modalities:
+        """Text (Eq. 1) and image (Eq. 2) of items; means of them where the form is reduced.
+
+        Args:
+            content: Content of the batch.
+            form: Form.
+            items_N: Items wanted; all by default.
+        """
+        text_mask_IT, image_mask_I = content.text_mask_IT, content.image_mask_I
+        text_ITD, image_IPD = content.text_ITD, content.image_IPD
+        if items_N is not None:
+            text_mask_IT, image_mask_I = text_mask_IT[items_N], image_mask_I[items_N]
+            text_ITD, image_IPD = text_ITD[items_N], image_IPD[items_N]
+        # text tokens stand at the front: cut the columns that no item reaches
+        used = int(text_mask_IT.any(dim=0).sum())
+        text_mask_IT = text_mask_IT[:, :used]
+        text_ITD, image_IPD = _normal(text_ITD[:, :used]), _normal(image_IPD)
+        image_mask_IP = image_mask_I[:, None].expand(image_IPD.shape[:2])
+        text_place = self.text_position[:used].expand(len(text_mask_IT), -1, -1)
+        image_place = self.image_position.expand(len(image_mask_I), -1, -1)
+        if form != "tokens":  # the maps are linear: the mean goes first, and they run once an item
+            text_place, image_place = _mean(text_place, text_mask_IT), _mean(image_place, image_mask_IP)
+            text_ITD, image_IPD = _mean(text_ITD, text_mask_IT), _mean(image_IPD, image_mask_IP)
+            text_mask_IT, image_mask_IP = text_mask_IT.any(dim=1, keepdim=True), image_mask_I[:, None]
+        text_ITD = self.text(text_ITD) + text_place + self.text_segment
+        image_IPD = self.image(image_IPD) + image_place + self.image_segment
         return Modalities(text_ITD, text_mask_IT, image_IPD, image_mask_IP)
 
     def together(self, found: Modalities, text_N: Tensor, image_N: Tensor) -> tuple[Tensor, Tensor, slice, slice]:
@@ -117,5 +131,5 @@ def _normal(x: Tensor) -> Tensor:
     return functional.layer_norm(x, x.shape[-1:])
 
 
-def _mean(x_ILD: Tensor, mask_IL: Tensor) -> tuple[Tensor, Tensor]:
-    return masked_mean(x_ILD, mask_IL)[:, None], mask_IL.any(dim=1, keepdim=True)
+def _mean(x_ILD: Tensor, mask_IL: Tensor) -> Tensor:
+    return masked_mean(x_ILD, mask_IL)[:, None]

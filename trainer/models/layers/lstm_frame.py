@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from trainer.models.layers.gates import TopKGate
 from trainer.models.layers.masked import masked_mean
 from trainer.models.layers.mixture import add_expert, chosen
+from trainer.models.layers.mlp import Dropout
 from trainer.models.layers.tokens import Tokens
 
 
@@ -31,7 +32,7 @@ class LstmFrame(nn.Module):
     def __init__(self, width: int, dropout: float, experts: int, top_k: int, tasks: Sequence[str]) -> None:
         super().__init__()
         self.shared = _Lstm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.experts = nn.ModuleList(_Lstm(width) for _ in range(experts))
         self.towers = nn.ModuleDict({task: _Lstm(width) for task in tasks})
         self.gates = nn.ModuleDict({task: TopKGate(width, experts, top_k) for task in tasks})

@@ -14,6 +14,7 @@ from torch.nn import functional
 from trainer.models.layers.gates import TopKGate
 from trainer.models.layers.masked import masked_mean
 from trainer.models.layers.mixture import add_expert, chosen
+from trainer.models.layers.mlp import Dropout
 from trainer.models.layers.tokens import Tokens
 
 
@@ -46,7 +47,7 @@ class ReluFrame(nn.Module):
         super().__init__()
         self.width, self.fields = width, fields
         flat = width * (sum(fields) + 4)
-        self.shared = nn.Sequential(nn.Linear(flat, hidden), nn.ReLU(), nn.Dropout(dropout))
+        self.shared = nn.Sequential(nn.Linear(flat, hidden), nn.ReLU(), Dropout(dropout))
         self.experts = nn.ModuleList(nn.Sequential(nn.Linear(hidden, width), nn.ReLU()) for _ in range(experts))
         self.towers = nn.ModuleDict({t: nn.Sequential(nn.Linear(width, width), nn.ReLU()) for t in tasks})
         self.gates = nn.ModuleDict({task: TopKGate(flat, experts, top_k) for task in tasks})
