@@ -6,6 +6,7 @@ import ast
 import datetime as dt
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 from features.errors import NotReadyError
 from features.layout import Layout
-from freshrank.sources.city.album import Album
+from freshrank.sources.city.album import MANY, Album
 from freshrank.sources.city.choice import examination
 from freshrank.sources.city.config import CityConfig
 from freshrank.sources.city.photo import PhotoSpec
@@ -139,3 +140,15 @@ def test_photos_are_rendered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("freshrank.sources.city.album.jpeg", never)
     assert Album(layout).uri(spec) == uri
+
+
+def test_photos_prepared_by_other_processes_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = PhotoSpec("round", "apples", "Fuji", "#c8344a", "Vale", "#5f9e6e", "bag", 0.9, "", 1, 0.8, 7, 64)
+    specs = [replace(spec, seed=seed) for seed in range(MANY)]
+    alone = Album(Layout(tmp_path / "alone"))
+    expected = [alone.uri(spec) for spec in specs]
+    together = Album(Layout(tmp_path / "together"))
+    together.prepare(specs)
+    monkeypatch.setattr("freshrank.sources.city.album.jpeg", None)  # nothing is left to render
+    assert [together.uri(spec) for spec in specs] == expected
+    assert Album(Layout(tmp_path / "together")).uri(spec) == expected[7]

@@ -25,6 +25,10 @@ from freshrank.sources.event import Event
 class Photos(Protocol):
     """Keeps photos."""
 
+    def prepare(self, specs: Sequence[PhotoSpec]) -> None:
+        """Hear which photos will be asked for next."""
+        ...
+
     def uri(self, spec: PhotoSpec) -> str:
         """`blob:<sha256>` of the rendered photo, which is kept."""
         ...
@@ -32,6 +36,9 @@ class Photos(Protocol):
 
 class UnkeptPhotos:
     """Renders photos for their names and keeps none."""
+
+    def prepare(self, specs: Sequence[PhotoSpec]) -> None:
+        """Render none before it is asked for."""
 
     def uri(self, spec: PhotoSpec) -> str:
         """`blob:<sha256>` of the rendered photo."""
@@ -122,6 +129,9 @@ class Catalogue:
         for name in self._gone:
             moment += 1_000
             yield messages.gone("items", name, moment)
+        if self.config.photos:
+            photos = [self.listings.photo[slot] for slot in self._new.tolist()]
+            self.photos.prepare([spec for spec in photos if spec is not None])
         for slot in np.concatenate([self._new, self._repriced]).tolist():
             moment += 1_000
             yield messages.item(self.listings, self.shops, slot, moment, self.image_uri(slot))
