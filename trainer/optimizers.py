@@ -23,7 +23,7 @@ class Dense:
     """
 
     def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], recipe: Optimizer) -> None:
-        self.parameters = dict(parameters)
+        self.recipe, self.parameters = recipe, dict(parameters)
         values: Any = list(self.parameters.values())
         if recipe.name == "adagrad":
             self.optimizer: torch.optim.Optimizer = torch.optim.Adagrad(
@@ -45,8 +45,15 @@ class Dense:
                     "exp_avg_sq": torch.zeros_like(p),
                 }
 
-    def step(self) -> None:
-        """Move the parameters and forget the gradients."""
+    def step(self, progress: float = 0.0) -> None:
+        """Move the parameters and forget the gradients.
+
+        Args:
+            progress: Share of the planned training that is done, for rates that decay.
+        """
+        if self.recipe.decay == "linear":
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.recipe.lr * (1.0 - progress)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 

@@ -172,14 +172,14 @@ class Run:
     def step(self, batch: Step, state: State) -> None:
         """Train on one batch."""
         epoch = batch.after.epoch
-        progress = (epoch + batch.done / self.requests) / self.prepared.plan.epochs
+        progress = min((epoch + batch.done / self.requests) / self.prepared.plan.epochs, 1.0)
         # dropout and sampling depend on the batch alone, so that a resumed training draws the same
         torch.manual_seed((self.settings.seed * 1_000_003 + state.step) * 1009 + dist.get_rank())
         self.model.train()
-        losses = self.model(batch.encoded, min(progress, 1.0))
+        losses = self.model(batch.encoded, progress)
         loss: Any = total(losses) * batch.weight
         loss.backward()
-        self.dense.step()
+        self.dense.step(progress)
         state.step += 1
         state.position = (epoch, batch.after.chunk, batch.after.batch)
         use = self.ranker.last_expert_use() if isinstance(self.ranker, CameNN) else {}

@@ -36,6 +36,7 @@ class Optimizer:
     Args:
         name: Optimiser of the dense part.
         lr: Its learning rate.
+        decay: Whether the rate falls to zero, linearly, over the epochs that are planned.
         beta1: First decay of Adam.
         beta2: Second decay of Adam.
         eps: Term in the denominator.
@@ -47,6 +48,7 @@ class Optimizer:
 
     name: Literal["adam", "adagrad"] = "adam"
     lr: float = 1e-3
+    decay: Literal["none", "linear"] = "none"
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
