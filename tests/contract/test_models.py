@@ -31,8 +31,8 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
     "camenn": (
         {},
         {"attention": "joint", "history": "tokens"},
-        {"frame": "mmoe"},
-        {"frame": "mose", "history": "item", "target": "modalities"},
+        {"frame": "mmoe", "fields": "groups"},
+        {"frame": "mose", "history": "item", "target": "modalities", "fields": "groups"},
         {"alignment_context": "full", "history": "item", "target": "modalities"},
     ),
     "marn": (

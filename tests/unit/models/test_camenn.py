@@ -101,6 +101,21 @@ def test_history_length_follows_its_form() -> None:
     assert lengths == {"tokens": fields + 4 * (1 + 5 + 1 + 4), "modalities": fields + 4 * 4, "item": fields + 4}
 
 
+def test_fields_of_a_group_share_a_token() -> None:
+    """User, context, item and cross are a token each, the sum of their fields."""
+    schema, batch = make_schema(), make_batch(make_schema())
+    model, camenn = make(fields="groups", history_items=0)
+    own_groups = {f.group for f in schema.features} & {"item", "cross"}
+    tokens = camenn._input(model.tables.embed(batch))
+    assert tokens.user_BUD.shape[1] == len({f.group for f in schema.features} & {"user", "context"})
+    assert tokens.own_SCD.shape[1] - tokens.image.stop == len(own_groups)
+    embedded = model.tables.embed(batch).embedded["main"]
+    crosses = [f.name for f in schema.features if f.group == "cross"]
+    roles = camenn.own_role[[camenn.own_fields.index(name) for name in crosses]].sum(0)
+    wanted = sum((embedded[name] for name in crosses), start=roles)
+    torch.testing.assert_close(tokens.own_SCD[:, -1], wanted)
+
+
 @pytest.mark.parametrize("context", ["masked", "full"])
 def test_alignment_sees_fields_only_in_full_context(context: str) -> None:
     """By default no gradient of ITA and TIA reaches any embedding of a field or of the history."""
