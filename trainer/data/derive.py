@@ -189,11 +189,37 @@ def admit(seen: Counter[str], settings: TrainSettings, before: Mapping[str, int]
 
 
 def edges_of(samples: list[F32], buckets: int) -> F32:
-    """Edges of equal-frequency buckets; fewer than asked for where values repeat."""
+    """Edges of buckets that hold about as many numbers each.
+
+    A number that is a bucket's share or more by itself, such as the zero of a rare event's count, gets a bucket of its
+    own, and so do all numbers where they are few: quantiles alone would put a one into the zero's bucket.
+
+    Args:
+        samples: Numbers seen.
+        buckets: Buckets wanted.
+
+    Returns:
+        Ascending edges; a number equal to an edge falls above it.
+
+    Example:
+        >>> edges_of([np.array([0] * 98 + [1, 4], dtype=np.float32)], 10).tolist()
+        [1.0, 4.0]
+    """
     if not samples:
         return np.empty(0, np.float32)
-    found = np.quantile(np.concatenate(samples), np.linspace(0, 1, buckets + 1)[1:-1])
-    return np.unique(found.astype(np.float32))
+    values, counts = np.unique(np.concatenate(samples).astype(np.float32), return_counts=True)
+    if len(values) <= buckets:
+        return values[1:]
+    heavy = counts * buckets >= counts.sum()
+    shares = max(1, buckets - 2 * int(heavy.sum()))
+    light = np.repeat(values[~heavy], counts[~heavy])
+    found = np.quantile(light, np.linspace(0, 1, shares + 1)[1:-1]).astype(np.float32) if len(light) else values[:0]
+    above = values[1:][heavy[:-1]]  # the next number after each heavy one
+    edges = np.unique(np.concatenate([found, values[heavy], above]))
+    edges = edges[edges > values[0]]
+    if len(edges) < buckets:
+        return edges
+    return edges[np.unique(np.linspace(0, len(edges) - 1, buckets - 1).round().astype(int))]
 
 
 def item_table(path: Path, encoding: Encoding) -> Items:

@@ -97,13 +97,25 @@ def test_null_rule() -> None:
     assert bucketise(edges, numbers).tolist() == [0, 0, 1, 2, 2, 3]
 
 
-@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=200), st.integers(2, 20))
+@given(
+    st.one_of(
+        st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=200),
+        st.lists(st.sampled_from([0.0, 0.0, 0.0, 1.0, 1.0, 2.0, 3.5, 5.0, 8.0]), min_size=1, max_size=200),
+    ),
+    st.integers(2, 20),
+)
 def test_buckets_are_ordered_and_few_enough(values: list[float], buckets: int) -> None:
     numbers = np.array(values, np.float32)
     edges = edges_of([numbers], buckets)
     assert len(edges) < buckets and (np.diff(edges) > 0).all()
     found = bucketise(edges, np.sort(numbers))
     assert (np.diff(found) >= 0).all() and found.min() >= 1 and found.max() <= len(edges) + 1
+
+
+@given(st.integers(2, 20), st.integers(1, 99))
+def test_a_rare_events_count_is_told_from_zero(buckets: int, share: int) -> None:
+    numbers = np.array([0.0] * (10_000 - share) + [1.0] * share, np.float32)
+    assert bucketise(edges_of([numbers], buckets), np.array([0.0, 1.0])).tolist() == [1, 2]
 
 
 def test_encoding_survives_a_file(encoding: Encoding, tmp_path: Path, window: Window) -> None:
