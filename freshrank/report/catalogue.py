@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,12 @@ class Similarity:
 
     Args:
         items: The listings.
-        before: Of the same model trained without alignment; None where there is none.
+        before: Of the same network as its training began.
         after: Of the model.
     """
 
     items: list[str]
-    before: list[list[float]] | None
+    before: list[list[float]]
     after: list[list[float]]
 
     def contrast(self, values: Sequence[Sequence[float]]) -> float:
@@ -68,13 +69,16 @@ def alignment_scores(files: Sequence[Path], scorer: Scorer) -> dict[str, float]:
     return found
 
 
-def similarity(files: Sequence[Path], scorer: Scorer, plain: Scorer | None, chosen: Sequence[str]) -> Similarity | None:
+def similarity(files: Sequence[Path], scorer: Scorer, seed: int, chosen: Sequence[str]) -> Similarity | None:
     """Each modality alone through the shared bottom, mean-pooled, as the paper's Figures 4 and 5.
+
+    "Before" is before any training. The paper's is a second model, trained without alignment: `freshrank study
+    alignment` trains it.
 
     Args:
         files: The day's requests.
         scorer: The bundle.
-        plain: The same trained without alignment, or None.
+        seed: The seed of its training.
         chosen: The listings to show.
 
     Returns:
@@ -86,9 +90,15 @@ def similarity(files: Sequence[Path], scorer: Scorer, plain: Scorer | None, chos
     if not parts:
         return None
     items = [str(item) for part in parts for item in part.columns["cand_item"]]
-    after = _cosines(scorer, parts)
-    before = _cosines(plain, parts) if plain is not None else None
-    return Similarity(items, before, after)
+    return Similarity(items, _cosines(_untrained(scorer, seed), parts), _cosines(scorer, parts))
+
+
+def _untrained(scorer: Scorer, seed: int) -> Scorer:
+    """The scorer with the weights that its network began with."""
+    begun = copy.copy(scorer)
+    torch.manual_seed(seed)
+    begun.ranker = type(scorer.ranker)(scorer.ranker.schema, scorer.ranker.recipe).eval()
+    return begun
 
 
 @torch.inference_mode()

@@ -129,15 +129,15 @@ def _catalogue(found: Gathered, layout: Layout) -> None:
         for item, _ in sorted(found.suspects, key=lambda pair: -pair[1]):
             one_each.setdefault(found.listings.get(item, {}).get("category", ""), item)
         chosen = list(one_each.values())[:SHOWN_LISTINGS]
-        found.similarity = catalogue.similarity(window.evaluation, scorer, None, chosen)
+        found.similarity = catalogue.similarity(window.evaluation, scorer, found.done.plan.seed, chosen)
     if found.known is not None and scores:
         found.summary["catalogue_check"] = found.known.precision(found.suspects)
     if found.similarity is not None:
-        pairs = {"after": found.similarity.after, "before": found.similarity.before}
+        pairs = {"before": found.similarity.before, "after": found.similarity.after}
         found.summary["similarity"] = {
             "items": found.similarity.items,
             **pairs,
-            "contrast": {name: found.similarity.contrast(v) if v else None for name, v in pairs.items()},
+            "contrast": {name: found.similarity.contrast(v) for name, v in pairs.items()},
         }
 
 

@@ -114,16 +114,13 @@ def alignment(found: Gathered) -> Section:
         )
     if found.similarity is not None:
         names = [found.listings.get(item, {}).get("title", item) for item in found.similarity.items]
-        if found.similarity.before:
-            plots.append(
-                figures.heat_map("Photo against text, trained without alignment", found.similarity.before, names)
-            )
-        plots.append(figures.heat_map("Photo against text, trained with alignment", found.similarity.after, names))
+        plots.append(figures.heat_map("Photo against text before training", found.similarity.before, names))
+        plots.append(figures.heat_map("Photo against text after training", found.similarity.after, names))
         contrast = s["similarity"]["contrast"]
         tables.append(
             Table(
                 ("", "diagonal less the rest"),
-                [[name, number(value, 3)] for name, value in contrast.items() if value is not None],
+                [[f"{name} training", number(value, 3)] for name, value in contrast.items()],
                 "Cosine of each modality alone through the shared bottom",
             )
         )

@@ -215,11 +215,11 @@ def edges_of(samples: list[F32], buckets: int) -> F32:
     light = np.repeat(values[~heavy], counts[~heavy])
     found = np.quantile(light, np.linspace(0, 1, shares + 1)[1:-1]).astype(np.float32) if len(light) else values[:0]
     above = values[1:][heavy[:-1]]  # the next number after each heavy one
-    edges = np.unique(np.concatenate([found, values[heavy], above]))
+    edges: F32 = np.unique(np.concatenate([found, values[heavy], above]))
     edges = edges[edges > values[0]]
-    if len(edges) < buckets:
-        return edges
-    return edges[np.unique(np.linspace(0, len(edges) - 1, buckets - 1).round().astype(int))]
+    if len(edges) >= buckets:
+        edges = edges[np.unique(np.linspace(0, len(edges) - 1, buckets - 1).round().astype(int))]
+    return edges
 
 
 def item_table(path: Path, encoding: Encoding) -> Items:
