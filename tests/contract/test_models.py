@@ -34,6 +34,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
         {"frame": "mmoe", "fields": "groups"},
         {"frame": "mose", "history": "item", "target": "modalities", "fields": "groups"},
         {"alignment_context": "full", "history": "item", "target": "modalities"},
+        {"history": "item", "target": "modalities", "alignment_form": "tokens"},
     ),
     "marn": (
         {},

@@ -51,6 +51,7 @@ class CameNNRecipe:
         fields: A token a field, or one a group (user, context, item, cross), the sum of its fields.
         roles: Learned vectors that tell history, slot in the history, target and field apart.
         alignment_context: What alignment sees besides text and image: nothing, or (the paper) all of E_Input.
+        alignment_form: Form of text and image in alignment: the candidate's (the paper), or all tokens.
         alignment_weight: Weight of both alignment losses in the sum; 0 leaves them out.
         alignment_pairs: Items of a batch that alignment is trained on, at most.
         init_std: Standard deviation of initial embeddings.
@@ -74,6 +75,7 @@ class CameNNRecipe:
     fields: Literal["tokens", "groups"] = "tokens"
     roles: bool = True
     alignment_context: Literal["masked", "full"] = "masked"
+    alignment_form: Literal["target", "tokens"] = "target"
     alignment_weight: float = 1.0
     alignment_pairs: int = 64
     init_std: float = 0.02
@@ -99,6 +101,10 @@ class CameNN(Ranker):
         if self.task not in schema.tasks:
             raise RecipeError("the data lack it", field="task", value=self.task, remedy=f"use one of: {schema.tasks}")
         r, width = recipe, recipe.width
+        self.alignment_form: Form = "tokens" if r.alignment_form == "tokens" else r.target
+        if r.alignment_context == "full" and self.alignment_form != r.target:
+            remedy = 'use alignment_context "masked"'
+            raise RecipeError("needs one form", field="alignment_form", value=r.alignment_form, remedy=remedy)
         self.history = schema.sequence(r.sequence) if r.history_items > 0 else None
         self.tasks = (self.task,) + (ALIGNMENT if schema.content is not None else ())
         self.user_fields = [f.name for f in schema.group("user", "context")]
@@ -212,7 +218,7 @@ class CameNN(Ranker):
                 first_I = first_place(content.candidate_S, len(content.image_mask_I))
                 logits |= self._score(self._input(batch, first_I[kept_N], text_N, image_N), (task,))
             return logits
-        tokens_NLD, mask_NL, text, image = self._target(content, text_N, image_N)
+        tokens_NLD, mask_NL, text, image = self._target(content, text_N, image_N, self.alignment_form)
         nobody = tokens_NLD.new_zeros(1, 0, self.recipe.width)
         request_N = torch.zeros_like(text_N)
         tokens = Tokens(nobody, nobody[..., 0].bool(), tokens_NLD, mask_NL, request_N, 0, text, image)
@@ -226,7 +232,7 @@ class CameNN(Ranker):
         """
         if not isinstance(self.frame, TransformerFrame):
             raise RecipeError("needs encoder blocks", field="frame", value=self.recipe.frame, remedy="use transformer")
-        found = self.items.embed(content, self.recipe.target)
+        found = self.items.embed(content, self.alignment_form)
         role = self.target_role if self.recipe.roles else 0.0
         text = self.frame.shared(found.text_ITD + role, found.text_mask_IT)
         image = self.frame.shared(found.image_IPD + role, found.image_mask_IP)
@@ -250,7 +256,7 @@ class CameNN(Ranker):
         request = batch.request_S if rows_N is None else batch.request_S[rows_N]
         if content is not None and self.schema.content is not None:
             texts, images = (content.candidate_S if x_N is None else x_N for x_N in (text_N, image_N))
-            target, mask, text, image = self._target(content, texts, images)
+            target, mask, text, image = self._target(content, texts, images, r.target)
         else:
             target, mask, text, image = self.items.bare(len(request))
             target = target + self.target_role if r.roles else target
@@ -262,10 +268,12 @@ class CameNN(Ranker):
         user, user_mask = self._user(batch)
         return Tokens(user, user_mask, target, mask, request, len(self._groups(self.user_fields)), text, image)
 
-    def _target(self, content: ContentBatch, text_N: Tensor, image_N: Tensor) -> tuple[Tensor, Tensor, slice, slice]:
+    def _target(
+        self, content: ContentBatch, text_N: Tensor, image_N: Tensor, form: Form
+    ) -> tuple[Tensor, Tensor, slice, slice]:
         """Items made of texts and images; those of the batch that none names, such as histories', are not embedded."""
         named, place = torch.unique(torch.cat([text_N, image_N]), return_inverse=True)
-        found = self.items.embed(content, self.recipe.target, named)
+        found = self.items.embed(content, form, named)
         tokens, mask, text, image = self.items.together(found, place[: len(text_N)], place[len(text_N) :])
         return (tokens + self.target_role if self.recipe.roles else tokens), mask, text, image
 

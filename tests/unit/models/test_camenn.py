@@ -13,6 +13,7 @@ from trainer.models.batch import Batch
 from trainer.models.camenn import CameNN, CameNNRecipe
 from trainer.models.layers.alignment import alignment_pairs
 from trainer.models.layers.item_tokens import ItemTokens
+from trainer.models.recipe import RecipeError
 
 SMALL = {"width": 8, "heads": 2, "feed_forward": 12, "dropout": 0.0}
 
@@ -140,6 +141,19 @@ def test_alignment_off_by_weight() -> None:
     assert set(found[0]) == {"cvr"}
     torch.testing.assert_close(found[2]["ita"], 2 * found[1]["ita"])
     torch.testing.assert_close(found[2]["cvr"], found[0]["cvr"])
+
+
+def test_alignment_may_read_all_tokens_of_a_reduced_candidate() -> None:
+    """The same weights align alike, whether ranking reads all tokens of a candidate or its means."""
+    batch = complete(make_batch(make_schema(), 6, 3, seed=1))
+    found = []
+    for target in ("tokens", "modalities"):
+        model, _ = make(target=target, alignment_form="tokens")
+        found.append(model.eval()(batch))
+    torch.testing.assert_close(found[0]["ita"], found[1]["ita"])
+    assert not torch.equal(found[0]["cvr"], found[1]["cvr"])
+    with pytest.raises(RecipeError, match="alignment_form"):
+        make(target="modalities", alignment_form="tokens", alignment_context="full")
 
 
 def test_missing_modality_has_no_alignment() -> None:
