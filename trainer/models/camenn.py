@@ -27,6 +27,7 @@ from trainer.models.recipe import Optimizer, RecipeError
 from trainer.models.schema import Schema, Space
 
 ALIGNMENT = ("ita", "tia")
+REMEMBERED = 200_000  # listings whose alignment is remembered
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ class CameNN(Ranker):
             self.frame = LstmFrame(width, r.dropout, r.experts, r.top_k, self.tasks)
         self.heads = nn.ModuleDict({task: nn.Linear(width, 1) for task in self.tasks})
         self._expert_use: dict[str, Tensor] = {}
+        self._known: dict[tuple[int, int], list[float]] | None = None
 
     @classmethod
     def spaces(cls, schema: Schema, recipe: CameNNRecipe) -> tuple[Space, ...]:
@@ -167,7 +169,7 @@ class CameNN(Ranker):
         else:
             logits = self._score(self._input(batch), (self.task,), note=True)
             shown, place_S = torch.unique(own_S, return_inverse=True)
-            logits |= {k: v[place_S] for k, v in self.align(content, shown, shown).items()}
+            logits |= {k: v[place_S] for k, v in self._own_alignment(content, shown).items()}
         known_S = (content.text_mask_IT.any(dim=1) & content.image_mask_I)[own_S]
         return {k: v if k == self.task else v.where(known_S, torch.zeros_like(v)) for k, v in logits.items()}
 
@@ -223,6 +225,26 @@ class CameNN(Ranker):
         request_N = torch.zeros_like(text_N)
         tokens = Tokens(nobody, nobody[..., 0].bool(), tokens_NLD, mask_NL, request_N, 0, text, image)
         return self._score(tokens, tasks)
+
+    def remember_alignment(self) -> None:
+        """Align each listing once: for weights that stay, and content keys that stay with their content."""
+        self._known = {}
+
+    def _own_alignment(self, content: ContentBatch, items_N: Tensor) -> dict[str, Tensor]:
+        """ITA and TIA of items' own text and image, which depend on nothing else."""
+        if self._known is None or self.training:
+            return self.align(content, items_N, items_N)
+        keys = list(zip(content.text_key_I[items_N].tolist(), content.image_key_I[items_N].tolist(), strict=True))
+        new = [at for at, key in enumerate(keys) if key not in self._known]
+        if len(self._known) + len(new) > REMEMBERED:
+            self._known.clear()
+            new = list(range(len(keys)))
+        if new:
+            found = self.align(content, items_N[new], items_N[new])
+            pairs = torch.stack([found[task] for task in ALIGNMENT], dim=1).tolist()
+            self._known.update(zip((keys[at] for at in new), pairs, strict=True))
+        known_N2 = torch.tensor([self._known[key] for key in keys], device=items_N.device)
+        return {task: known_N2[:, at] for at, task in enumerate(ALIGNMENT)}
 
     def modality_vectors(self, content: ContentBatch) -> tuple[Tensor, Tensor]:
         """Each modality alone through the shared bottom, mean-pooled: text [I, D] and image [I, D] (Figures 4 and 5).
