@@ -21,6 +21,9 @@ class TrainSettings(Section):
     negatives_kept: float = Field(
         1.0, gt=0, le=1, description="Share of negatives kept in training (one for a window)."
     )
+    warm_rate: float = Field(
+        0.25, gt=0, le=1, description="Learning rates of a warm start, as a share of the recipe's."
+    )
     replay_share: float = Field(0.2, ge=0, le=1, description="Share of older days replayed in a warm start.")
     tasks: tuple[Literal["cvr", "ctr"], ...] = Field(
         ("cvr",), min_length=1, description="Labels to learn; the first decides early stopping and the gate."

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,9 @@ def train(job: Job) -> Result:
     torch.set_num_threads(settings.threads)
     run = Run(job, prepared)
     state = run.resume() or run.begin()
+    if prepared.plan.warm and not state.looks:  # the incumbent's own weights are the ones to beat
+        run.look(state)
+        run.save(state)
     while state.position[0] < prepared.plan.epochs and state.bad < settings.patience:
         for batch in run.training.epoch(Position(*state.position)):
             run.step(batch, state)
@@ -130,15 +133,18 @@ class Run:
         self.requests = max(self.training.total(), 1)
 
         schema, recipe = encoding.schema, parse_recipe(job.model, job.recipe)
+        self.recipe: Optimizer = recipe.optimizer
+        if plan.warm:
+            rate = self.settings.warm_rate
+            self.recipe = replace(self.recipe, lr=rate * self.recipe.lr, table_lr=rate * self.recipe.table_lr)
         torch.manual_seed(seed)
         ranker = build(job.model, schema, job.recipe)
         self.lookup = ShardedLookup(schema, model_class(job.model).spaces(schema, recipe))
         tokens = TokenStore(Path(job.tokens)) if job.tokens and encoding.content else None
         content = ContentSource(tokens, prepared.items) if tokens else None
-        self.model = distribute(Trainee(self.lookup, ranker, schema, content), recipe.optimizer)
+        self.model = distribute(Trainee(self.lookup, ranker, schema, content), self.recipe)
         self.ranker = ranker
-        self.dense = Dense(ranker.named_parameters(), recipe.optimizer)
-        self.recipe: Optimizer = recipe.optimizer
+        self.dense = Dense(ranker.named_parameters(), self.recipe)
         self.checkpoints = Checkpoints(job.folder)
         self.every = max(1, self.requests // (size * self.settings.evaluations))
         self.log = _Log(job, self.requests * plan.epochs)

@@ -25,6 +25,7 @@ from freshrank.demo.steps import MemoryWatch, Steps
 from freshrank.settings import PREFIX, Settings, load
 from freshrank.sources.city.simulate import Request
 from freshrank.stack.addresses import gateway_url, resolve
+from freshrank.stack.processes import stack_id
 
 LIVE, SWAP, PREVIEWS = "live.jsonl", "swap.jsonl", "previews.json"
 SWAP_SPREAD_S = 400.0  # the requests of a day are spread over this while the second run goes on
@@ -74,7 +75,7 @@ def run_city(plan: Plan) -> Done:
     began = time.monotonic()
     settings = prepare(plan)
     steps = Steps(plan.folder, {PREFIX + "SETTINGS": str(plan.settings_file)})
-    with stack(steps), MemoryWatch(str(settings.stack.dir)) as memory:
+    with stack(steps), MemoryWatch(stack_id(settings.stack.dir)) as memory:
         first, second, published = _city(plan, settings, steps)
         dead = dead_letters(settings.kafka)
     wall_s, peak_mb = time.monotonic() - began, memory.peak_mb
@@ -96,7 +97,7 @@ def run_journey(plan: Plan, photos: str = "") -> Done:
     settings = prepare(plan)
     steps = Steps(plan.folder, {PREFIX + "SETTINGS": str(plan.settings_file)})
     day = JOURNEY_DAY
-    with stack(steps), MemoryWatch(str(settings.stack.dir)) as memory:
+    with stack(steps), MemoryWatch(stack_id(settings.stack.dir)) as memory:
         words = ["source", "replay", plan.source, "--seed", str(plan.seed), "--from", JOURNEY_FROM.isoformat()]
         words += ["--to", format_us(run_cut(day)), *(["--photos", photos] if photos else [])]
         published = steps.command("history", "real purchases go to Kafka", *words)["topics"]
