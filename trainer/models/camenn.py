@@ -338,12 +338,13 @@ class CameNN(Ranker):
         b, h = mask_BH.shape
         if batch.content is not None and self.schema.content is not None:
             form: Form = r.history
-            found = self.items.embed(batch.content, form)
             item_BH = batch.content.history_BL[name][:, -h:].masked_fill(~mask_BH, 0)
+            named, place_BH = torch.unique(item_BH, return_inverse=True)
+            found, place_N = self.items.embed(batch.content, form, named), place_BH.flatten()
             if form == "item":
-                tokens, mask = self.items.summed(found)[item_BH.flatten()][:, None], mask_BH.reshape(-1, 1)
+                tokens, mask = self.items.summed(found)[place_N][:, None], mask_BH.reshape(-1, 1)
             else:
-                tokens, mask, _, _ = self.items.together(found, item_BH.flatten(), item_BH.flatten())
+                tokens, mask, _, _ = self.items.together(found, place_N, place_N)
                 mask = mask & mask_BH.reshape(-1, 1)
         else:
             tokens, mask, _, _ = self.items.bare(b * h)
