@@ -31,9 +31,12 @@ def evaluate(day: dt.date, model: str | None = None, *, final: bool = False) -> 
         The figures; `state/steps/<D>/evaluate.json` (`evaluate-final.json`) holds them, and
         `evaluate.parquet` beside it every candidate of the day with its logits.
     """
+    import torch
+
     from trainer.evaluate.run import evaluate as compare
 
     settings = load()
+    torch.set_num_threads(settings.train.threads)
     layout, model = settings.layout, model or settings.train.model
     bundled = note(layout, day, step_name(settings, "bundle", model))
     window = Window(layout.window(bundled["window"]))

@@ -99,7 +99,10 @@ def test_history_length_follows_its_form() -> None:
         model, camenn = make(history=form)
         lengths[form] = camenn._user(model.tables.embed(batch))[0].shape[1]
     fields = 2  # age_band, hour
-    assert lengths == {"tokens": fields + 4 * (1 + 5 + 1 + 4), "modalities": fields + 4 * 4, "item": fields + 4}
+    assert batch.content is not None
+    bought = batch.content.history_BL["buys"][batch.masks_BL["buys"]].unique()
+    texts = int(batch.content.text_mask_IT[bought].sum(dim=1).max())  # columns that no bought item reaches are cut
+    assert lengths == {"tokens": fields + 4 * (1 + texts + 1 + 4), "modalities": fields + 4 * 4, "item": fields + 4}
 
 
 def test_fields_of_a_group_share_a_token() -> None:
