@@ -49,7 +49,7 @@ class Plan:
     shoppers: int = 1500
     listings: int = 2000
     history_days: int = 8
-    previews: int = 600
+    previews: int = 400
     small: bool = False
 
     def __post_init__(self) -> None:

@@ -127,6 +127,7 @@ def _city(plan: Plan, settings: Settings, steps: Steps) -> tuple[dt.date, dt.dat
             said.append(f"{len(answered)} requests, {_failed(answered)} errors")
             _need_answers(answered, settings)
             live.publish_until(run_cut(second))
+            send.confirm()
         with steps.timed("previews", "both rankers rank the same requests, for the report") as said:
             said.append(f"{preview(live, requests, plan)} requests")
         shoppers.publish_catalogue(plan.history_days + 2)

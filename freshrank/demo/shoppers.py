@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from features.events import rename
@@ -18,6 +18,8 @@ from freshrank.sources.city.simulate import City, Request
 from freshrank.sources.city.truth import TruthFiles
 from freshrank.sources.event import Event
 from freshrank.sources.publish import publish
+
+UNCONFIRMED = 500  # sends that may wait for Kafka's word
 
 
 def config(plan: Plan) -> CityConfig:
@@ -77,7 +79,7 @@ class Shoppers:
 
 
 class Outbox:
-    """One producer for many small sends.
+    """One producer for many small sends, which are confirmed together; as a context it confirms all at its end.
 
     Args:
         kafka: Kafka's settings with addresses filled in.
@@ -86,25 +88,38 @@ class Outbox:
     def __init__(self, kafka: KafkaSettings) -> None:
         self._settings = kafka
         self._opened = producer(kafka)
+        self._client: Any = None
+        self._sent: list[Any] = []
 
-    def __enter__(self) -> Callable[[Sequence[Event]], None]:
-        client = self._opened.__enter__()
+    def __enter__(self) -> Outbox:
+        self._client = self._opened.__enter__()
+        return self
 
-        def send(events: Sequence[Event]) -> None:
-            with errors(self._settings):
-                sent = [
-                    client.send(
-                        self._settings.topic(event.topic),
-                        key=event.key.encode(),
-                        value=rename(event.value, self._settings.field_names(event.topic)),
-                        timestamp_ms=-(-event.time_us // 1000),
-                    )
-                    for event in events
-                ]
-                for future in sent:
-                    future.get(timeout=60)
+    def __call__(self, events: Sequence[Event]) -> None:
+        """Send events; a topic keeps their order."""
+        with errors(self._settings):
+            self._sent += [
+                self._client.send(
+                    self._settings.topic(event.topic),
+                    key=event.key.encode(),
+                    value=rename(event.value, self._settings.field_names(event.topic)),
+                    timestamp_ms=-(-event.time_us // 1000),
+                )
+                for event in events
+            ]
+        if len(self._sent) >= UNCONFIRMED:
+            self.confirm()
 
-        return send
+    def confirm(self) -> None:
+        """Wait until Kafka has all that was sent."""
+        sent, self._sent = self._sent, []
+        with errors(self._settings):
+            for future in sent:
+                future.get(timeout=60)
 
-    def __exit__(self, *error: Any) -> None:
-        self._opened.__exit__(*error)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        try:
+            if error is None:
+                self.confirm()
+        finally:
+            self._opened.__exit__(kind, error, trace)
