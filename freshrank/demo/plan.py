@@ -45,7 +45,7 @@ class Plan:
     seed: int = 100
     runs: Path = Path("runs")
     port_base: int = 18000
-    requests_per_day: int = 1800
+    requests_per_day: int = 1600
     shoppers: int = 1500
     listings: int = 2000
     history_days: int = 8
@@ -80,7 +80,7 @@ class Plan:
             'schedule = ""',
             "[train]",
             f"seed = {self.seed}",
-            "negatives_per_positive = 8.0",
+            "negatives_per_positive = 6.0",
             "requests_per_batch = 24",
             "epochs = 1",
             "threads = 1",
@@ -90,7 +90,7 @@ class Plan:
             'target = "modalities"',
             'alignment_form = "tokens"',
             'fields = "groups"',
-            "alignment_pairs = 20",
+            "alignment_pairs = 16",
             "[train.recipe.camenn.optimizer]",
             'decay = "linear"',
             "[content]",
