@@ -30,6 +30,7 @@ from freshrank.stack.processes import stack_id
 LIVE, SWAP, PREVIEWS = "live.jsonl", "swap.jsonl", "previews.json"
 SWAP_SPREAD_S = 400.0  # the requests of a day are spread over this while the second run goes on
 SWAP_SEEN_S = 30.0  # at most so long until the new version has answered
+SWAP_SHOWN_S = 4.0  # so long it goes on answering, to be seen on the time line
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,7 @@ def traffic(live: Live, shoppers: Shoppers, plan: Plan) -> Iterator[list[Answere
         until = time.monotonic() + SWAP_SEEN_S
         while thread.is_alive() and live.versions[-1:] == before and time.monotonic() < until:
             stop.wait(0.2)
+        stop.wait(SWAP_SHOWN_S)
     finally:
         stop.set()
         thread.join()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from typing import Any
 
 from freshrank.report import figures
@@ -125,19 +127,16 @@ def serving(found: Gathered) -> Section:
             "The swap: each request by what answered it", by_version, x="seconds of the lived phase", y="milliseconds"
         ),
     ]
-    rows = [
-        [name, number(s.get(name), 8)]
-        for name in (
-            "parity_max_abs",
-            "parity_scores",
-            "features_equal_share",
-            "features_compared",
-            "rank_p50_ms",
-            "rank_p99_ms",
-        )
-        if s.get(name) is not None
-    ]
-    rows += [[name, count(s[name])] for name in ("rank_errors", "swap_requests", "swap_errors", "swap_fallbacks")]
+    shown: dict[str, Callable[[float], str]] = {
+        "parity_max_abs": number,
+        "parity_scores": count,
+        "features_equal_share": number,
+        "features_compared": count,
+        "rank_p50_ms": lambda value: number(value, 1),
+        "rank_p99_ms": lambda value: number(value, 1),
+        **dict.fromkeys(("rank_errors", "swap_requests", "swap_errors", "swap_fallbacks"), count),
+    }
+    rows = [[name, written(s[name])] for name, written in shown.items() if s.get(name) is not None]
     lead = (
         "Served scores against the trainer's own on the features that the gateway saw; those features against the "
         "point-in-time rebuild; the swap under traffic."

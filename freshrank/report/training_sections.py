@@ -126,7 +126,8 @@ def alignment(found: Gathered) -> Section:
         )
     lead = (
         "Does the model see whether a photo and a text belong together? One half is guessing; both tasks share their "
-        "positives."
+        "positives. The heat maps show each modality alone: no loss asks the two to meet there, so their diagonal "
+        "need not brighten."
     )
     return Section("alignment", "Text and image", lead, plots, tables)
 
