@@ -72,8 +72,7 @@ def alignment_scores(files: Sequence[Path], scorer: Scorer) -> dict[str, float]:
 def similarity(files: Sequence[Path], scorer: Scorer, seed: int, chosen: Sequence[str]) -> Similarity | None:
     """Each modality alone through the shared bottom, mean-pooled, as the paper's Figures 4 and 5.
 
-    "Before" is before any training. The paper's is a second model, trained without alignment: `freshrank study
-    alignment` trains it.
+    "Before" is before any training; the paper's is a second model, trained without alignment.
 
     Args:
         files: The day's requests.
