@@ -257,3 +257,12 @@ def test_every_answered_request_has_one_impression(site: Site) -> None:
     until(lambda: len({i["request_id"] for i in site.impressions()}) >= site._asked - 3, "impressions arrive")
     ids = [impression["event_id"] for impression in site.impressions()]
     assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("model", ["marn", "din", "fm"])
+def test_other_kinds_of_models_score_as_in_the_trainer(site: Site, model: str) -> None:
+    bundle = make_bundle(site.layout.bundles, model, seed=5, probes=6, service=SERVICE, model=model)
+    report = site.stack.json("deploy", "--bundle", bundle, "--unblessed")
+    assert report["probes"] == 6 and report["probe_max_abs"] <= 1e-4
+    answer = until(lambda: (a := site.ask())["bundle_id"] == bundle and a, f"{model} answers")
+    assert answer["fallback"] is None and len({item["score"] for item in answer["items"]}) > 1

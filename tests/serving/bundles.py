@@ -1,4 +1,4 @@
-"""Small real bundles: a CameNN with random weights over made-up items, with probes that its own scorer scored."""
+"""Small real bundles: a model with random weights over made-up items, with probes that its own scorer scored."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ ITEMS = tuple(f"item{n}" for n in range(24))
 USERS = ("ann", "bob", "cyd")
 WIDTHS = Widths(text_tokens=3, text_width=6, image_width=5)
 RECIPE = {"width": 8, "heads": 2, "feed_forward": 8, "experts": 2, "top_k": 1, "history_items": 3, "init_std": 0.5}
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "camenn": RECIPE,
+    "marn": {"sequence": "buys", "history_items": 3, "hidden": [8], "title_filters": 4},
+    "din": {"sequences": ["buys"], "hidden": [8]},
+    "fm": {},
+}
 
 
 def sha(kind: str, item: str) -> str:
@@ -114,6 +121,7 @@ def make_bundle(
     recipe: Mapping[str, Any] | None = None,
     wrong: float = 0.0,
     service: str = "ranker_test",
+    model: str = "camenn",
 ) -> str:
     """Make a bundle.
 
@@ -127,6 +135,7 @@ def make_bundle(
         recipe: Fields of the recipe that do not fit the weights, to make a bundle that cannot be loaded.
         wrong: Added to one logit of the last probe.
         service: Feature service that it names.
+        model: Registered model.
 
     Returns:
         The bundle's id.
@@ -143,15 +152,16 @@ def make_bundle(
     assert made.content is not None
     texts, images = (sorted(shas[1 : known + 1]) for shas in (text, image))
     write_item_tokens(work / "item_tokens", store, texts, images, made.content)
-    _weights(work, made, seed)
-    signature = {"inputs": [asdict(i) for i in inputs_of(made)], "outputs": ["cvr_logit", "ita_logit", "tia_logit"]}
+    _weights(work, made, seed, model)
+    outputs = ["cvr_logit", "ita_logit", "tia_logit"] if model == "camenn" else ["cvr_logit"]
+    signature = {"inputs": [asdict(i) for i in inputs_of(made)], "outputs": outputs}
     digest = hashlib.sha256(json.dumps(signature, sort_keys=True).encode()).hexdigest()
-    info = {"model": "camenn", "negatives_kept": 0.5, "encoder": "tiny", "schema_hash": digest, **signature}
+    info = {"model": model, "negatives_kept": 0.5, "encoder": "tiny", "schema_hash": digest, **signature}
     (work / "bundle.json").write_text(json.dumps(info))
     (work / "manifest.json").write_text(json.dumps({"feature_service": service}))
     _copy_code(work / "code")
     _probes(work, probes, user_field, wrong)
-    (work / "recipe.json").write_text(json.dumps({**RECIPE, **(recipe or {})}))
+    (work / "recipe.json").write_text(json.dumps({**RECIPES[model], **(recipe or {})}))
     sums = _sums(work)
     (work / "SHA256SUMS").write_text(sums)
     bundle = hashlib.sha256(sums.encode()).hexdigest()[:16]
@@ -166,12 +176,12 @@ def names(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in (folder / ".names").iterdir()}
 
 
-def _weights(bundle: Path, made: Encoding, seed: int) -> None:
+def _weights(bundle: Path, made: Encoding, seed: int, name: str) -> None:
     torch.manual_seed(seed)
-    (bundle / "recipe.json").write_text(json.dumps(RECIPE))
-    model = build("camenn", made.schema, RECIPE)
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, bundle / "dense.safetensors")
-    lookup = Lookup(made.schema, model_class("camenn").spaces(made.schema, parse_recipe("camenn", RECIPE)))
+    (bundle / "recipe.json").write_text(json.dumps(RECIPES[name]))
+    model = build(name, made.schema, RECIPES[name])
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, bundle / "dense.safetensors")
+    lookup = Lookup(made.schema, model_class(name).spaces(made.schema, parse_recipe(name, RECIPES[name])))
     (bundle / "embeddings").mkdir()
     for space in {table.space for table in lookup.layout}:
         tables = {t.table: torch.randn(t.rows, t.width) for t in lookup.layout if t.space == space}
