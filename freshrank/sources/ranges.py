@@ -8,7 +8,7 @@ from typing import Any
 
 from features.errors import UsageError
 from features.layout import Layout
-from features.times import DAY, day_of
+from features.times import DAY, day_of, format_us
 from freshrank.sources.event import Event
 
 SOURCES = ("completejourney", "city")
@@ -66,8 +66,11 @@ def _city(from_us: int, to_us: int, layout: Layout, seed: int, options: Sequence
     from freshrank.sources.city.simulate import City
     from freshrank.sources.city.truth import TruthFiles
 
-    if from_us % DAY or to_us % DAY:
-        raise UsageError("the city lives whole days", field="from", value=from_us, remedy="write YYYY-MM-DD")
+    for name, moment in (("from", from_us), ("to", to_us)):
+        if moment % DAY:
+            raise UsageError(
+                "the city lives whole days", field=name, value=format_us(moment), remedy="write YYYY-MM-DD"
+            )
     try:
         config = msgspec.convert(_nested(options), CityConfig, strict=False)
     except msgspec.ValidationError as error:
