@@ -151,10 +151,10 @@ def fill(module: DistributedModelParallel, weights: Mapping[str, Tensor], sums: 
 
 
 def first_sums(weights: Mapping[str, Tensor], optimizer: Optimizer) -> dict[str, Tensor]:
-    """Where the tables' Adagrad begins, by the recipe's `initial_accumulator`: table name → sums; empty for zeros."""
-    if not optimizer.initial_accumulator:
+    """Where the tables' Adagrad begins, table name → sums; empty for zeros."""
+    if not optimizer.table_initial_accumulator:
         return {}
-    start, exact = optimizer.initial_accumulator, optimizer.table_exact
+    start, exact = optimizer.table_initial_accumulator, optimizer.table_exact
     return {name: torch.full_like(weight if exact else weight[:, 0], start) for name, weight in weights.items()}
 
 

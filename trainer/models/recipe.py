@@ -41,8 +41,9 @@ class Optimizer:
         beta2: Second decay of Adam.
         eps: Term in the denominator.
         weight_decay: Decay of the dense part's weights.
-        initial_accumulator: Where Adagrad's sums of squares start, of the dense part and of the tables.
+        initial_accumulator: Where the sums of squares of the dense part's Adagrad start.
         table_lr: Learning rate of the Adagrad of the embedding tables where they are sharded.
+        table_initial_accumulator: Where the sums of squares of the tables start.
         table_exact: Adagrad with one accumulator a weight instead of one a row.
     """
 
@@ -55,6 +56,7 @@ class Optimizer:
     weight_decay: float = 0.0
     initial_accumulator: float = 0.0
     table_lr: float = 0.05
+    table_initial_accumulator: float = 0.0
     table_exact: bool = False
 
 

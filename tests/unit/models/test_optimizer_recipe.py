@@ -26,7 +26,7 @@ def test_tables_begin_at_the_recipes_sum() -> None:
     """One sum a weight with exact Adagrad, one a row else, none where the recipe begins at zero."""
     weights = {"main__item_id": torch.zeros(5, 4)}
     assert first_sums(weights, Optimizer()) == {}
-    rows = first_sums(weights, Optimizer(initial_accumulator=0.1))
+    rows = first_sums(weights, Optimizer(table_initial_accumulator=0.1))
     assert torch.equal(rows["main__item_id"], torch.full((5,), 0.1))
-    exact = first_sums(weights, Optimizer(initial_accumulator=0.1, table_exact=True))
+    exact = first_sums(weights, Optimizer(table_initial_accumulator=0.1, table_exact=True))
     assert torch.equal(exact["main__item_id"], torch.full((5, 4), 0.1))
