@@ -197,7 +197,9 @@ class Run:
 
     def look(self, state: State) -> None:
         """Look at the held-out tenth and note whether it got better."""
+        self.ranker.remember()  # weights stay during a look
         loss, auc = look(self.model, self.validation, self.prepared.encoding.tasks[0])
+        self.ranker.remember(False)
         state.looks = [
             *(state.looks or []),
             {"step": state.step, "loss": None if math.isnan(loss) else loss, "auc": auc},

@@ -41,6 +41,15 @@ class ContentBatch:
     history_BL: dict[str, Tensor]
     category_I: Tensor
 
+    def take(self, rows: Tensor) -> ContentBatch:
+        """Some of the items alone, by their rows; candidates and histories point nowhere any more."""
+        tokens = {
+            f.name: getattr(self, f.name)[rows]
+            for f in fields(self)
+            if f.name.endswith(("_ITD", "_IT", "_IPD", "_ID", "_I"))
+        }
+        return replace(self, **tokens, candidate_S=self.candidate_S[:0], history_BL={})
+
 
 @dataclass(frozen=True)
 class Batch:

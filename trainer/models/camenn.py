@@ -19,6 +19,7 @@ from trainer.models.layers.alignment import alignment_pairs, first_place, some_c
 from trainer.models.layers.item_tokens import Form, ItemTokens, vectors
 from trainer.models.layers.lstm_frame import LstmFrame
 from trainer.models.layers.masked import masked_mean
+from trainer.models.layers.memory import Memory
 from trainer.models.layers.mixture import TransformerFrame
 from trainer.models.layers.relu_frame import ReluFrame
 from trainer.models.layers.tokens import Tokens
@@ -27,7 +28,6 @@ from trainer.models.recipe import Optimizer, RecipeError
 from trainer.models.schema import Schema, Space
 
 ALIGNMENT = ("ita", "tia")
-REMEMBERED = 200_000  # listings whose alignment is remembered
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class CameNN(Ranker):
             self.frame = LstmFrame(width, r.dropout, r.experts, r.top_k, self.tasks)
         self.heads = nn.ModuleDict({task: nn.Linear(width, 1) for task in self.tasks})
         self._expert_use: dict[str, Tensor] = {}
-        self._known: dict[tuple[int, int], list[float]] | None = None
+        self.memory = Memory()
 
     @classmethod
     def spaces(cls, schema: Schema, recipe: CameNNRecipe) -> tuple[Space, ...]:
@@ -226,25 +226,16 @@ class CameNN(Ranker):
         tokens = Tokens(nobody, nobody[..., 0].bool(), tokens_NLD, mask_NL, request_N, 0, text, image)
         return self._score(tokens, tasks)
 
-    def remember_alignment(self) -> None:
-        """Align each listing once: for weights that stay, and content keys that stay with their content."""
-        self._known = {}
-
     def _own_alignment(self, content: ContentBatch, items_N: Tensor) -> dict[str, Tensor]:
         """ITA and TIA of items' own text and image, which depend on nothing else."""
-        if self._known is None or self.training:
-            return self.align(content, items_N, items_N)
-        keys = list(zip(content.text_key_I[items_N].tolist(), content.image_key_I[items_N].tolist(), strict=True))
-        new = [at for at, key in enumerate(keys) if key not in self._known]
-        if len(self._known) + len(new) > REMEMBERED:
-            self._known.clear()
-            new = list(range(len(keys)))
-        if new:
-            found = self.align(content, items_N[new], items_N[new])
-            pairs = torch.stack([found[task] for task in ALIGNMENT], dim=1).tolist()
-            self._known.update(zip((keys[at] for at in new), pairs, strict=True))
-        known_N2 = torch.tensor([self._known[key] for key in keys], device=items_N.device)
-        return {task: known_N2[:, at] for at, task in enumerate(ALIGNMENT)}
+
+        def align(content: ContentBatch) -> Tensor:
+            every_I = torch.arange(len(content.image_mask_I), device=content.image_mask_I.device)
+            found = self.align(content, every_I, every_I)
+            return torch.stack([found[task] for task in ALIGNMENT], dim=1)
+
+        found_N2: Tensor = self.memory(content, align, items_N)
+        return dict(zip(ALIGNMENT, found_N2.unbind(dim=1), strict=True))
 
     def modality_vectors(self, content: ContentBatch) -> tuple[Tensor, Tensor]:
         """Each modality alone through the shared bottom, mean-pooled: text [I, D] and image [I, D] (Figures 4 and 5).

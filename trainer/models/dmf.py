@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.models.batch import Batch
+from trainer.models.layers.content import normal
 from trainer.models.layers.masked import masked_mean
 from trainer.models.layers.modalities import Items, ModalRanker, ModalRecipe
 from trainer.models.schema import Schema
@@ -95,8 +96,8 @@ class DMF(ModalRanker):
         present = [items.ids_NE.new_ones(items.ids_NE.shape[0])]
         if items.rows_N is not None:
             assert batch.content is not None
-            text_IC = masked_mean(batch.content.text_ITD, batch.content.text_mask_IT)
-            modalities += [text_IC[items.rows_N], batch.content.image_global_ID[items.rows_N]]
+            text_IC = normal(masked_mean(batch.content.text_ITD, batch.content.text_mask_IT))
+            modalities += [text_IC[items.rows_N], normal(batch.content.image_global_ID)[items.rows_N]]
             present += [batch.content.text_mask_IT.any(1)[items.rows_N], batch.content.image_mask_I[items.rows_N]]
         out: Tensor = self.fusion(modalities, present)
         return out

@@ -18,6 +18,7 @@ from trainer.models.layers.alignment import alignment_pairs, some_complete
 from trainer.models.layers.encoder import EncoderBlock
 from trainer.models.layers.item_tokens import ItemTokens
 from trainer.models.layers.masked import masked_mean
+from trainer.models.layers.memory import Memory
 from trainer.models.layers.mlp import MLP
 from trainer.models.ranker import Ranker
 from trainer.models.recipe import Optimizer, RecipeError
@@ -112,6 +113,7 @@ class FashionBERT(Ranker):
         self.blocks = nn.ModuleList(EncoderBlock(r.width, r.heads, r.feed_forward, r.dropout) for _ in range(r.layers))
         self.pooler = nn.Sequential(nn.Linear(r.width, r.width), nn.Tanh())
         self.match = nn.Linear(r.width, 1)
+        self.memory = Memory()
         self.restore_text = nn.Linear(r.width, schema.content.text_width)
         self.restore_image = nn.Linear(r.width, schema.content.image_width)
         self.history = schema.sequence(r.sequence) if r.history_items > 0 else None
@@ -124,6 +126,14 @@ class FashionBERT(Ranker):
         """One space for the fields of user, context, candidate and crosses."""
         names = tuple(f.name for f in schema.features)
         return (Space("main", recipe.field_width, names, recipe.init_std),) if names else ()
+
+    @classmethod
+    def reads(cls, schema: Schema, recipe: FashionBERTRecipe) -> Schema:
+        """One history, as long as is read of it, with its tokens alone."""
+        history = schema.sequence(recipe.sequence) if recipe.history_items > 0 else None
+        if history is not None:
+            history = replace(history, length=min(history.length, recipe.history_items), features=())
+        return replace(super().reads(schema, recipe), sequences=(history,) if history is not None else ())
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Score candidates: the ranking task, and the match of their own text and image as `ita` and `tia`."""
@@ -161,7 +171,7 @@ class FashionBERT(Ranker):
         self, content: ContentBatch, text_N: Tensor, image_N: Tensor, tasks: tuple[str, ...] = ALIGNMENT
     ) -> dict[str, Tensor]:
         """Whether texts and images belong together: one logit [N] under the name of each task."""
-        logits_N = self.match(self.pooler(self._encode(content, text_N, image_N)[0][:, 0]))[:, 0]
+        logits_N = self.match(self.pooler(self._encode(content, text_N, image_N, first=1)[0][:, 0]))[:, 0]
         return dict.fromkeys(tasks, logits_N)
 
     def modality_vectors(self, content: ContentBatch) -> tuple[Tensor, Tensor]:
@@ -172,18 +182,26 @@ class FashionBERT(Ranker):
             text, image = block(text, found.text_mask_IT), block(image, found.image_mask_IP)
         return masked_mean(text, found.text_mask_IT), masked_mean(image, found.image_mask_IP)
 
-    def _encode(self, content: ContentBatch, text_N: Tensor, image_N: Tensor) -> tuple[Tensor, slice, slice]:
+    def _encode(
+        self, content: ContentBatch, text_N: Tensor, image_N: Tensor, first: int | None = None
+    ) -> tuple[Tensor, slice, slice]:
+        """Encoded tokens, only the first ones where [CLS] is all that is read, and where text and image lie."""
         found = self.items.embed(content, "tokens")
         tokens_NLD, mask_NL, text, image = self.items.together(found, text_N, image_N)
-        for block in self.blocks:
+        *early, last = self.blocks
+        for block in early:
             tokens_NLD = block(tokens_NLD, mask_NL)
+        tokens_NLD = last(tokens_NLD, mask_NL, first=first)
         return tokens_NLD, text, image
 
     def _pooled(self, batch: Batch) -> Tensor:
         """Pooled [CLS] of the distinct items, each with its own text and image, [I, D]."""
-        content = _content(batch)
+        pooled_ID: Tensor = self.memory(_content(batch), self._pool)
+        return pooled_ID
+
+    def _pool(self, content: ContentBatch) -> Tensor:
         every_I = torch.arange(len(content.image_mask_I), device=content.image_mask_I.device)
-        pooled_ID: Tensor = self.pooler(self._encode(content, every_I, every_I)[0][:, 0])
+        pooled_ID: Tensor = self.pooler(self._encode(content, every_I, every_I, first=1)[0][:, 0])
         return pooled_ID
 
     def _rank(self, batch: Batch, pooled_ID: Tensor) -> Tensor:

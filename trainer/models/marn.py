@@ -6,15 +6,17 @@ requests, S candidates, I distinct items, N items of candidates and histories, L
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.models.batch import Batch
+from trainer.models.batch import Batch, ContentBatch
+from trainer.models.layers.content import normal
 from trainer.models.layers.gru import MaskedGRU
+from trainer.models.layers.memory import Memory
 from trainer.models.layers.mlp import MLP
 from trainer.models.layers.multimodal import MultimodalFusion, Representation
 from trainer.models.layers.property_gru import PropertyGRU, StateAttention
@@ -109,6 +111,7 @@ class MARN(Ranker):
         self.ids = [f.name for f in item_fields if not f.buckets]
         self.statistics = [f.name for f in item_fields if f.buckets]
         past = self.sequence.features if self.sequence else ()
+        self.past_statistics = any(_own(f.name) in self.statistics for f in past)
         self.properties = [f.name for f in past if _own(f.name) not in _names(schema)]
         self.space_of = {name: space.name for space in self.spaces(schema, r) for name in space.features}
         inputs = {"ids": sum(_id_width(r, name) for name in self.ids)} if self.ids else {}
@@ -125,6 +128,7 @@ class MARN(Ranker):
             raise RecipeError("the data lack it", field="fusion", value=r.fusion, remedy="use a model of fields")
         self.modalities = tuple(inputs)
         self.projections = nn.ModuleDict({name: nn.Linear(width, r.width) for name, width in inputs.items()})
+        self.memory = Memory()
         self.fusion: MultimodalFusion | None = None
         if r.fusion.startswith("maf"):
             adversary = {"maf": "none", "maf_adv": "single", "maf_ddma": "double"}[r.fusion]
@@ -160,6 +164,20 @@ class MARN(Ranker):
             want("context", recipe.context_width, f.name)
         return tuple(Space(name, width, tuple(names), recipe.init_std) for name, (width, names) in fields.items())
 
+    @classmethod
+    def reads(cls, schema: Schema, recipe: MARNRecipe) -> Schema:
+        """One history, as long as is read of it; content unless IDs alone are fused."""
+        found, wanted = super().reads(schema, recipe), recipe.history_items
+        return replace(
+            found,
+            sequences=tuple(
+                replace(s, length=min(s.length, wanted))
+                for s in found.sequences
+                if wanted and s.name == recipe.sequence
+            ),
+            content=None if recipe.fusion == "ids" else found.content,
+        )
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Score candidates."""
         return {self.task: self._score(batch)[0]}
@@ -178,7 +196,7 @@ class MARN(Ranker):
 
         They depend on the item's own fields, image, title and statistics, and on nothing of the request.
         """
-        e_NMD, mask_NM = self._modalities(batch, None)
+        e_NMD, mask_NM = self._modalities(batch, self._contents(batch), None)
         if self.fusion is None:
             return _sum(e_NMD, mask_NM)
         found: Representation = self.fusion(e_NMD, mask_NM)
@@ -200,12 +218,13 @@ class MARN(Ranker):
         return reversal_strength(batch.progress, self.recipe.lambda0)
 
     def _score(self, batch: Batch) -> tuple[Tensor, Representation | None]:
-        e_NMD, mask_NM = self._modalities(batch, None)
+        contents = self._contents(batch)
+        e_NMD, mask_NM = self._modalities(batch, contents, None)
         candidates = len(e_NMD)
         mask_BL = None
         if self.sequence:
             mask_BL = batch.masks_BL[self.sequence.name][:, -self.recipe.history_items :]
-            past = self._modalities(batch, mask_BL)
+            past = self._modalities(batch, contents, mask_BL)
             e_NMD, mask_NM = torch.cat([e_NMD, past[0]]), torch.cat([mask_NM, past[1]])
         found = None
         if self.fusion:
@@ -235,7 +254,26 @@ class MARN(Ranker):
         _, last_BD = self.gru(torch.cat([items_BLD, property_BLP], dim=2), mask_BL)
         return batch.to_candidates(last_BD)
 
-    def _modalities(self, batch: Batch, mask_BL: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _contents(self, batch: Batch) -> dict[str, Tensor]:
+        """Projected image and title of the batch's distinct items, [I, D] each: once an item, however often shown."""
+        names = [name for name in self.modalities if name in ("image", "title")]
+        if not names:
+            return {}
+        assert batch.content is not None
+
+        def project(content: ContentBatch) -> Tensor:
+            found = []
+            for name in names:
+                if name == "image":
+                    vector_ID = normal(content.image_global_ID)
+                else:
+                    vector_ID = self.title(normal(content.text_ITD), content.text_mask_IT)
+                found.append(self.projections[name](vector_ID))
+            return torch.cat(found, dim=1)
+
+        return dict(zip(names, self.memory(batch.content, project).chunk(len(names), dim=1), strict=True))
+
+    def _modalities(self, batch: Batch, contents: dict[str, Tensor], mask_BL: Tensor | None) -> tuple[Tensor, Tensor]:
         """Projected modalities [N, M, D] and their mask [N, M] of the candidates, or of the unmasked behaviours."""
         content = batch.content
         item_N = None
@@ -246,21 +284,17 @@ class MARN(Ranker):
         n = len(batch.request_S) if mask_BL is None else int(mask_BL.sum())
         found, masks = [], []
         for name in self.modalities:
-            if name in ("image", "title"):
+            if name in contents:
                 assert content is not None and item_N is not None
-                # once an item, however often it is shown
-                if name == "image":
-                    vector_ID = functional.layer_norm(content.image_global_ID, content.image_global_ID.shape[-1:])
-                    mask_I = content.image_mask_I
-                else:
-                    vector_ID, mask_I = self.title(content.text_ITD, content.text_mask_IT), content.text_mask_IT.any(1)
-                found.append(self.projections[name](vector_ID)[item_N])
-                masks.append(mask_I[item_N])
+                has_I = content.image_mask_I if name == "image" else content.text_mask_IT.any(1)
+                found.append(contents[name][item_N])
+                masks.append(has_I[item_N])
             else:
                 names = self.ids if name == "ids" else self.statistics
                 vector = torch.cat([self._field(batch, field_name, mask_BL, n) for field_name in names], dim=1)
                 found.append(self.projections[name](vector))
-                masks.append(torch.ones(n, dtype=torch.bool, device=vector.device))
+                known = mask_BL is None or name == "ids" or self.past_statistics
+                masks.append(torch.full((n,), known, dtype=torch.bool, device=vector.device))
         return torch.stack(found, dim=1), torch.stack(masks, dim=1)
 
     def _field(self, batch: Batch, name: str, mask_BL: Tensor | None, n: int) -> Tensor:

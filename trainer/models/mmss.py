@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from trainer.models.batch import Batch, ContentBatch
 from trainer.models.layers.attention import AdditiveAttention, masked_softmax
+from trainer.models.layers.content import normal
+from trainer.models.layers.memory import Memory
 from trainer.models.layers.modalities import Items, ModalRanker, ModalRecipe
 from trainer.models.schema import Content, Schema
 
@@ -48,10 +50,10 @@ class FilteredContent(nn.Module):
 
     def forward(self, content: ContentBatch) -> tuple[Tensor, Tensor]:
         """Text and image of the distinct items, [I, width] each."""
-        text_IH = self.words(torch.tanh(self.word(content.text_ITD)), content.text_mask_IT)
+        text_IH = self.words(torch.tanh(self.word(normal(content.text_ITD))), content.text_mask_IT)
         mask_IP = content.image_mask_I.unsqueeze(1).expand(-1, content.image_IPD.shape[1])
-        image_IH = self.patches(torch.tanh(self.patch(content.image_IPD)), mask_IP)
-        gate_IH = torch.sigmoid(self.filter(torch.cat([content.image_global_ID, text_IH], 1)))
+        image_IH = self.patches(torch.tanh(self.patch(normal(content.image_IPD))), mask_IP)
+        gate_IH = torch.sigmoid(self.filter(torch.cat([normal(content.image_global_ID), text_IH], 1)))
         return text_IH, gate_IH * image_IH
 
 
@@ -66,6 +68,7 @@ class MMSS(ModalRanker):
         self.tokens: FilteredContent | None = None
         if self.content is not None:
             self.tokens = FilteredContent(self.content, recipe.item_width, recipe.token_attention)
+            self.memory = Memory()
             self.query = nn.Linear(recipe.item_width, recipe.token_attention, bias=False)
             self.key = nn.Linear(recipe.item_width, recipe.token_attention)
             self.score = nn.Linear(recipe.token_attention, 1, bias=False)
@@ -78,9 +81,14 @@ class MMSS(ModalRanker):
             return ids_NH
         content = batch.content
         assert content is not None
-        text_IH, image_IH = self.tokens(content)
+        text_IH, image_IH = self.memory(content, self._content).chunk(2, 1)
         views_NMH = torch.stack([ids_NH, text_IH[items.rows_N], image_IH[items.rows_N]], 1)
         has_text_N, has_image_N = content.text_mask_IT.any(1)[items.rows_N], content.image_mask_I[items.rows_N]
         mask_NM = torch.stack([torch.ones_like(has_text_N), has_text_N, has_image_N], 1)
         scores_NM = self.score(torch.tanh(self.key(views_NMH) + self.query(ids_NH).unsqueeze(1))).squeeze(2)
         return torch.einsum("nm,nmh->nh", masked_softmax(scores_NM, mask_NM), views_NMH)
+
+    def _content(self, content: ContentBatch) -> Tensor:
+        """Text and filtered image side by side, [I, 2 · item_width]."""
+        assert self.tokens is not None
+        return torch.cat(self.tokens(content), 1)

@@ -8,9 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trainer.models.batch import Batch
-from trainer.models.layers.attention import AdditiveAttention
-from trainer.models.layers.mlp import MLP
+from trainer.models.batch import Batch, ContentBatch
+from trainer.models.layers.attention import AdditiveAttention, masked_softmax
+from trainer.models.layers.content import normal
+from trainer.models.layers.convolution import convolve
+from trainer.models.layers.memory import Memory
+from trainer.models.layers.mlp import MLP, Dropout
 from trainer.models.layers.modalities import Items, ModalRanker, ModalRecipe
 from trainer.models.schema import Schema
 
@@ -20,6 +23,7 @@ class NAMLRecipe(ModalRecipe):
     """Recipe.
 
     Args:
+        history_items: Newest items of a history to read (the authors' configuration: 50); 0 for all.
         filters: Filters of the text's convolution, the width of every view (the paper: 400).
         window: Words a filter sees (the paper: 3).
         view_attention: Width of the attention over words, over views and over items (the paper: 200).
@@ -28,6 +32,7 @@ class NAMLRecipe(ModalRecipe):
             product, which sees no other field.
     """
 
+    history_items: int = 50
     filters: int = 400
     window: int = 3
     view_attention: int = 200
@@ -47,14 +52,20 @@ class TextView(nn.Module):
         super().__init__()
         self.convolution = nn.Conv1d(words, recipe.filters, recipe.window, padding="same")
         self.pool = AdditiveAttention(recipe.filters, recipe.view_attention)
-        self.dropout = nn.Dropout(recipe.view_dropout)
+        self.dropout = Dropout(recipe.view_dropout)
 
     def forward(self, text_ITD: Tensor, mask_IT: Tensor) -> Tensor:
         """[I, filters]; zero where there is no text."""
-        words_IDT = self.dropout(text_ITD * mask_IT.unsqueeze(2)).transpose(1, 2)
-        context_ITC = self.dropout(torch.relu(self.convolution(words_IDT)).transpose(1, 2))
-        out: Tensor = self.pool(context_ITC, mask_IT)
-        return out
+        text_N = mask_IT.nonzero()[:, 0]
+        (found_NC,) = convolve(self.dropout(normal(text_ITD[mask_IT])), mask_IT, [self.convolution])
+        context_NC = self.dropout(torch.relu(found_NC))
+        # attention where there are words: its scores alone are laid out as a rectangle
+        scores_IT = context_NC.new_zeros(mask_IT.shape)
+        scores_IT[mask_IT] = self.pool.scores(context_NC)  # [N]
+        weights_N1 = masked_softmax(scores_IT, mask_IT)[mask_IT][:, None]
+        empty_IC = context_NC.new_zeros(len(mask_IT), context_NC.shape[1])
+        pooled_IC: Tensor = empty_IC.index_add(0, text_N, weights_N1 * context_NC)
+        return pooled_IC
 
 
 class NAML(ModalRanker):
@@ -68,6 +79,7 @@ class NAML(ModalRanker):
         self.of_ids = nn.Linear(self.ids_width, width)
         if self.content is not None:
             self.text = TextView(self.content.text_width, recipe)
+            self.memory = Memory()
             self.image = nn.Linear(self.content.image_width, width)
         self.views = AdditiveAttention(width, recipe.view_attention)
         properties = {name: len(names) * recipe.width for name, names in self.properties.items()}
@@ -88,11 +100,15 @@ class NAML(ModalRanker):
         if items.rows_N is not None:
             content = batch.content
             assert content is not None
-            views.append(self.text(content.text_ITD, content.text_mask_IT)[items.rows_N])
-            views.append(torch.relu(self.image(content.image_global_ID))[items.rows_N])
+            views += [view[items.rows_N] for view in self.memory(content, self.views_of).chunk(2, 1)]
             masks += [content.text_mask_IT.any(1)[items.rows_N], content.image_mask_I[items.rows_N]]
         out: Tensor = self.views(torch.stack(views, 1), torch.stack(masks, 1))
         return out
+
+    def views_of(self, content: ContentBatch) -> Tensor:
+        """Views of text and image, side by side, [I, 2 · filters]."""
+        text_IC = self.text(content.text_ITD, content.text_mask_IT)
+        return torch.cat([text_IC, torch.relu(self.image(normal(content.image_global_ID)))], 1)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Logits of the one task."""

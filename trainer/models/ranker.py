@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.models.batch import Batch
+from trainer.models.layers.memory import Memory
 from trainer.models.schema import Schema, Space
 
 
@@ -71,6 +72,18 @@ class Ranker(nn.Module):
             Task → logits [S].
         """
         raise NotImplementedError
+
+    def remember(self, on: bool = True) -> None:
+        """Compute what depends on an item's content alone once an item: for weights that stay, as in service.
+
+        The keys of contents must stay with their content.
+
+        Args:
+            on: False forgets all, before the weights change.
+        """
+        for module in self.modules():
+            if isinstance(module, Memory):
+                module.begin() if on else module.end()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Named losses; the trainer minimises their sum.

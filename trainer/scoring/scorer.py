@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import load_file
 
 from trainer.models.batch import Batch
-from trainer.models.camenn import CameNN
 from trainer.models.popularity import Popularity
 from trainer.models.ranker import Ranker
 from trainer.models.recipe import parse
@@ -96,8 +95,7 @@ class Scorer:
         self.content: ContentSource | None = None
         if self.encoding.content:
             self.content = ContentSource(tokens or ItemTokens(self.folder / "item_tokens"), self.items)
-        if isinstance(self.ranker, CameNN):
-            self.ranker.remember_alignment()
+        self.ranker.remember()
         self.inputs = inputs_of(self.encoding)
         self.outputs: list[str] = self.info["outputs"]
         self._correction = math.log(self.info["negatives_kept"])

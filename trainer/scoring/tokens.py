@@ -150,11 +150,11 @@ class ContentSource:
             for name, start, end in zip(encoded.history_items, ends[:-1], ends[1:], strict=True)
         }
         return ContentBatch(
-            text_ITD=torch.from_numpy(text.astype(np.float32)),
+            text_ITD=torch.from_numpy(text).float(),
             text_mask_IT=torch.from_numpy(np.arange(text.shape[1]) < text_len[:, None]),
-            image_IPD=torch.from_numpy(image.astype(np.float32)),
+            image_IPD=torch.from_numpy(image).float(),
             image_mask_I=torch.from_numpy(image_rows >= 0),
-            image_global_ID=torch.from_numpy(whole.astype(np.float32)),
+            image_global_ID=torch.from_numpy(whole).float(),
             text_key_I=torch.from_numpy(text_rows + 1),
             image_key_I=torch.from_numpy(image_rows + 1),
             candidate_S=torch.from_numpy(which[: ends[0]]),

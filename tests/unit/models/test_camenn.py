@@ -159,31 +159,6 @@ def test_alignment_may_read_all_tokens_of_a_reduced_candidate() -> None:
         make(target="modalities", alignment_form="tokens", alignment_context="full")
 
 
-def test_remembered_alignment_is_that_of_the_same_content(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listing is aligned once; a full memory is begun anew; in training nothing is remembered."""
-    model, camenn = make()
-    model.eval()
-    batch = complete(make_batch(make_schema(), 6, 3, seed=1))
-    wanted, asked, align = model(batch), [], camenn.align
-
-    def counted(*given: Any) -> dict[str, torch.Tensor]:
-        asked.append(len(given[1]))
-        return align(*given)
-
-    monkeypatch.setattr(camenn, "align", counted)
-    camenn.remember_alignment()
-    for _ in range(2):
-        found = model(batch)
-        torch.testing.assert_close((found["ita"], found["tia"]), (wanted["ita"], wanted["tia"]))
-    assert len(asked) == 1
-    monkeypatch.setattr("trainer.models.camenn.REMEMBERED", 0)
-    torch.testing.assert_close(model(batch)["ita"], wanted["ita"])
-    assert len(asked) == 2
-    model.train()
-    model(batch)
-    assert len(asked) == 3
-
-
 def test_missing_modality_has_no_alignment() -> None:
     """Listings without text or image enter no alignment loss; none is left where all lack one; their logits are 0."""
     model, _ = make()

@@ -262,7 +262,7 @@ def test_conc_is_the_sum_of_projections() -> None:
     """BaseModel+CONC adds the projected modalities up."""
     model, marn = make(fusion="conc")
     batch = model.tables.embed(make_batch(make_schema(), 2, 2))
-    e_NMD, mask_NM = marn._modalities(batch, None)
+    e_NMD, mask_NM = marn._modalities(batch, marn._contents(batch), None)
     found = marn.item_representations(batch)
     assert isinstance(found, Tensor)
     torch.testing.assert_close(found, torch.where(mask_NM[..., None], e_NMD, torch.zeros_like(e_NMD)).sum(1))

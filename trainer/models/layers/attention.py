@@ -108,10 +108,14 @@ class AdditiveAttention(nn.Module):
         self.hidden = nn.Linear(width, hidden)
         self.query = nn.Linear(hidden, 1, bias=False)
 
+    def scores(self, x: Tensor) -> Tensor:
+        """Scores of elements, before the softmax: [..., E] → [...]."""
+        found: Tensor = self.query(torch.tanh(self.hidden(x))).squeeze(-1)
+        return found
+
     def forward(self, x_NLE: Tensor, mask_NL: Tensor) -> Tensor:
         """[N, L, E] → [N, E]; zero where all is masked."""
-        scores_NL = self.query(torch.tanh(self.hidden(x_NLE))).squeeze(2)
-        return torch.einsum("nl,nle->ne", masked_softmax(scores_NL, mask_NL), x_NLE)
+        return torch.einsum("nl,nle->ne", masked_softmax(self.scores(x_NLE), mask_NL), x_NLE)
 
 
 class QueryAttention(nn.Module):

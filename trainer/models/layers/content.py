@@ -10,6 +10,11 @@ from trainer.models.layers.masked import masked_mean
 from trainer.models.schema import Content
 
 
+def normal(x: Tensor) -> Tensor:
+    """Frozen vectors at one scale, whatever the encoder: layer normalisation without parameters."""
+    return functional.layer_norm(x, x.shape[-1:])
+
+
 class PooledContent(nn.Module):
     """One vector an item: projected masked mean of its text tokens plus its projected whole-image vector.
 
@@ -33,7 +38,7 @@ class PooledContent(nn.Module):
         text_ID = masked_mean(content.text_ITD, content.text_mask_IT)
         has_text_I1 = content.text_mask_IT.any(1, keepdim=True)
         image_ID = content.image_global_ID
-        normal_text = functional.layer_norm(text_ID, text_ID.shape[-1:]) * has_text_I1
-        normal_image = functional.layer_norm(image_ID, image_ID.shape[-1:]) * content.image_mask_I.unsqueeze(1)
+        normal_text = normal(text_ID) * has_text_I1
+        normal_image = normal(image_ID) * content.image_mask_I.unsqueeze(1)
         out_ID: Tensor = self.text(normal_text) + self.image(normal_image)
         return out_ID

@@ -11,9 +11,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trainer.models.batch import ContentBatch
+from trainer.models.layers.content import normal
 from trainer.models.layers.masked import masked_mean
 from trainer.models.schema import Content
 
@@ -78,7 +78,7 @@ class ItemTokens(nn.Module):
         # text tokens stand at the front: cut the columns that no item reaches
         used = int(text_mask_IT.any(dim=0).sum())
         text_mask_IT = text_mask_IT[:, :used]
-        text_ITD, image_IPD = _normal(text_ITD[:, :used]), _normal(image_IPD)
+        text_ITD, image_IPD = normal(text_ITD[:, :used]), normal(image_IPD)
         image_mask_IP = image_mask_I[:, None].expand(image_IPD.shape[:2])
         text_place = self.text_position[:used].expand(len(text_mask_IT), -1, -1)
         image_place = self.image_position.expand(len(image_mask_I), -1, -1)
@@ -125,10 +125,6 @@ class ItemTokens(nn.Module):
 def vectors(n: int, width: int) -> nn.Parameter:
     """Learned vectors, [n, width], begun as BERT begins its own."""
     return nn.Parameter(torch.randn(n, width) * 0.02)
-
-
-def _normal(x: Tensor) -> Tensor:
-    return functional.layer_norm(x, x.shape[-1:])
 
 
 def _mean(x_ILD: Tensor, mask_IL: Tensor) -> Tensor:

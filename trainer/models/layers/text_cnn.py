@@ -1,6 +1,6 @@
 """Sentence vectors by convolution (Kim 2014).
 
-Shape suffixes: N texts, T words, D width of a word, F filters a window.
+Shape suffixes: N texts, T words, D width of a word, F filters of all windows, X words of all texts.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from trainer.models.layers.convolution import convolve
 
 
 class TextCNN(nn.Module):
@@ -47,11 +49,9 @@ class TextCNN(nn.Module):
         """
         # words stand at the front: cut the columns that no text reaches
         used = max(int(mask_NT.any(dim=0).sum()), 1)
-        words_NTD, mask_NT = words_NTD[:, :used], mask_NT[:, :used]
-        words_NDT = torch.where(mask_NT[..., None], words_NTD, torch.zeros_like(words_NTD)).transpose(1, 2)
-        found = []
-        for window, convolution in zip(self.windows, self.convolutions, strict=True):
-            padded = functional.pad(words_NDT, (0, window - 1))
-            active_NFT = functional.relu(convolution(padded))
-            found.append(active_NFT.masked_fill(~mask_NT[:, None], 0.0).amax(dim=2))
-        return torch.cat(found, dim=1)
+        mask_NT = mask_NT[:, :used]
+        layers = [layer for layer in self.convolutions if isinstance(layer, nn.Conv1d)]
+        active_XF = functional.relu(torch.cat(convolve(words_NTD[:, :used][mask_NT], mask_NT, layers, before=0), dim=1))
+        active_NTF = active_XF.new_zeros(*mask_NT.shape, self.width)
+        active_NTF[mask_NT] = active_XF
+        return active_NTF.amax(dim=1)
