@@ -184,13 +184,21 @@ class CameNN(Ranker):
         return losses | {task: self.recipe.alignment_weight * loss for task, loss in found.items()}
 
     def alignment_losses(self, content: ContentBatch, items: Tensor, batch: Batch | None = None) -> dict[str, Tensor]:
-        """`ita` and `tia` on the items' own pairs and as many false ones; nothing where none can be made."""
-        losses = {}
-        for task, pairs in alignment_pairs(content, items).items():
-            if len(pairs.label_N):
-                logits_N = self.align(content, pairs.text_N, pairs.image_N, (task,), batch)[task]
-                losses[task] = functional.binary_cross_entropy_with_logits(logits_N, pairs.label_N)
-        return losses
+        """`ita` and `tia` on the items' own pairs and as many false ones; nothing where none can be made.
+
+        Seen alone, a false pair is one of ITA (the image's text is another's) and one of TIA (the text's image is):
+        both tasks read the same pairs, so that the shared bottom runs once. With a context they are drawn apart.
+        """
+        pairs = alignment_pairs(content, items)
+        text_N, image_N, label_N = pairs["ita"].text_N, pairs["ita"].image_N, pairs["ita"].label_N
+        if not len(label_N):
+            return {}
+        if self.recipe.alignment_context == "full" and batch is not None:
+            own = {task: (p.text_N, p.image_N, p.label_N) for task, p in pairs.items() if len(p.label_N)}
+            logits = {task: self.align(content, *own[task][:2], (task,), batch)[task] for task in own}
+            return {task: functional.binary_cross_entropy_with_logits(logits[task], own[task][2]) for task in own}
+        both = self.align(content, text_N, image_N)
+        return {task: functional.binary_cross_entropy_with_logits(both[task], label_N) for task in ALIGNMENT}
 
     def align(
         self,

@@ -154,13 +154,10 @@ class FashionBERT(Ranker):
 
     def alignment_losses(self, content: ContentBatch, items: Tensor) -> dict[str, Tensor]:
         """The weighted `text`, `alignment` and `image` losses on the items' own pairs and as many false ones."""
-        pairs = alignment_pairs(content, items).values()
-        text_N = torch.cat([p.text_N for p in pairs])
-        image_N = torch.cat([p.image_N for p in pairs])
-        label_N = torch.cat([p.label_N for p in pairs])
-        if not len(label_N):
+        pairs = alignment_pairs(content, items)["ita"]  # matching is one task: the kinds of false pairs do not differ
+        if not len(pairs.label_N):
             return {}
-        found = self._pretrain(content, text_N, image_N, label_N)
+        found = self._pretrain(content, pairs.text_N, pairs.image_N, pairs.label_N)
         stacked_K = torch.stack(list(found.values()))
         weights_K = torch.full_like(stacked_K, 1.0 / len(found))
         if self.recipe.adaptive:
