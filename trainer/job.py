@@ -22,7 +22,7 @@ from trainer.scoring.encoding import Encoding, Items
 from trainer.scoring.scorer import load_items, save_items
 from trainer.settings import TrainSettings
 
-FORMAT = 3  # counted up when the same job would end in other weights
+FORMAT = 4  # counted up when the same job would end in other weights
 
 
 @dataclass(frozen=True)

@@ -55,12 +55,16 @@ def alignment(
 
 @app.command()
 def zoo(
-    date: Annotated[str, typer.Option(help="The run's day D, YYYY-MM-DD, whose window exists.")],
+    date: Annotated[
+        str, typer.Option(help="Day D, YYYY-MM-DD, of a window of your own; empty: the city's default window.")
+    ] = "",
     models: Annotated[str, typer.Option(help="Registered models, separated by commas; all by default.")] = "",
+    city_seed: Annotated[int, typer.Option(min=0, help="Seed of the city, where no date is given.")] = 100,
     max_candidates: Annotated[
         int, typer.Option(min=0, help="Candidates an epoch, about, by thinning negatives.")
     ] = 40000,
-    epochs: Annotated[int, typer.Option(min=1, max=100, help="Epochs at most.")] = 2,
+    requests_per_batch: Annotated[int, typer.Option(min=1, help="Requests a batch.")] = 48,
+    epochs: Annotated[int, typer.Option(min=1, max=100, help="Epochs at most.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
 ) -> None:
     """Every model on one window: trained from nothing in the same way, scored on day D."""
@@ -70,15 +74,18 @@ def zoo(
     from freshrank.retrain import make_job
     from freshrank.settings import load
     from freshrank.studies import zoo as study
+    from freshrank.studies.city import CityRun, built
     from trainer.models.registry import REGISTRY, model_class
 
-    began, settings = time.monotonic(), load()
+    began = time.monotonic()
     names = [name.strip() for name in models.split(",") if name.strip()] or sorted(REGISTRY)
     for name in names:
         model_class(name)
-    train = settings.train.model_copy(update={"epochs": epochs, "max_candidates": max_candidates})
-    settings = settings.model_copy(update={"train": train})
-    jobs = [replace(make_job(settings, parse_date(date), name), incumbent=None) for name in names]
+    settings, day = (load(), parse_date(date)) if date else built(CityRun(city_seed))
+    window_s = time.monotonic() - began
+    changes = {"epochs": epochs, "max_candidates": max_candidates, "requests_per_batch": requests_per_batch}
+    settings = settings.model_copy(update={"train": settings.train.model_copy(update=changes)})
+    jobs = [replace(make_job(settings, day, name), incumbent=None) for name in names]
 
     def say(line: str) -> None:
         print(f"study zoo: {line}", file=sys.stderr, flush=True)
@@ -88,4 +95,5 @@ def zoo(
         print(json.dumps([asdict(row) for row in rows]))
         return
     print(study.table(rows))
-    print(f"study zoo: {len(rows)} models on {date} in {time.monotonic() - began:.0f} s")
+    seconds = time.monotonic() - began
+    print(f"study zoo: {len(rows)} models on {day} in {seconds:.0f} s, {window_s:.0f} s of them for the window")
