@@ -216,6 +216,24 @@ def test_augru_keeps_its_state_where_masked_or_unattended() -> None:
     assert not cell(x, torch.zeros(1, 4), mask, request).any()
 
 
+def test_augru_of_many_equals_each_alone() -> None:
+    """Histories that begin anywhere, with holes, and none at all; candidates join as theirs begin."""
+    torch.manual_seed(0)
+    cell, x, request = AUGRU(2, 3), torch.randn(6, 5, 2), torch.tensor([0, 1, 1, 2, 3, 3, 3, 5])
+    mask = torch.rand(6, 5) < torch.tensor([0.2, 0.5, 0.0, 0.9, 0.5, 0.5])[:, None]
+    weights = torch.rand(8, 5)
+    expected = []
+    for a, b in zip(weights, request.tolist(), strict=True):
+        h = torch.zeros(3)
+        for t in mask[b].nonzero().flatten().tolist():
+            in_r, in_u, in_h = cell.of_input(x[b, t]).chunk(3)
+            st_r, st_u, st_h = cell.of_state(h).chunk(3)
+            update = a[t] * torch.sigmoid(in_u + st_u)
+            h = (1 - update) * h + update * torch.tanh(in_h + torch.sigmoid(in_r + st_r) * st_h)
+        expected.append(h)
+    torch.testing.assert_close(cell(x, weights, mask, request), torch.stack(expected))
+
+
 def test_property_lstm_without_property_and_peephole_is_torchs() -> None:
     ours, ref = PropertyLSTM(3, 0, 4), nn.LSTM(3, 4, batch_first=True)
 

@@ -1,6 +1,7 @@
 """Recurrent layers over histories with masked positions.
 
-Shape suffixes: B requests, S candidates, L positions, E width of an item, H width of the state, P width of properties.
+Shape suffixes: B requests, S candidates, N candidates whose history has begun, L positions, E width of an item, H width
+of the state, P width of properties.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class AUGRU(nn.Module):
     u = σ(W_u x + U_u h + b_u), r = σ(W_r x + U_r h + b_r), h̃ = tanh(W_h x + r ⊙ (U_h h + b)),
     ũ = a · u, h ← (1 − ũ) ⊙ h + ũ ⊙ h̃.
 
-    The inputs' share of the gates is computed once a request, the states once a candidate.
+    The inputs' share of the gates is computed once a request, the states once a candidate and only from its history's
+    first item on: candidates are ordered by where theirs begins, and join as they come to it.
 
     Args:
         inputs: Width E of the items.
@@ -77,16 +79,25 @@ class AUGRU(nn.Module):
         Returns:
             Last states [S, H].
         """
-        gates_BLG = self.of_input(x_BLE)
-        effective_SL = weights_SL * mask_BL.index_select(0, request_S)
-        state_SH = x_BLE.new_zeros(request_S.shape[0], self.of_state.in_features)
-        for step in range(x_BLE.shape[1]):
-            in_r, in_u, in_h = gates_BLG[:, step].index_select(0, request_S).chunk(3, 1)
-            st_r, st_u, st_h = self.of_state(state_SH).chunk(3, 1)
-            update_SH = torch.sigmoid(in_u + st_u) * effective_SL[:, step : step + 1]
-            new_SH = torch.tanh(in_h + torch.sigmoid(in_r + st_r) * st_h)
-            state_SH = state_SH + update_SH * (new_SH - state_SH)
-        return state_SH
+        length, hidden = x_BLE.shape[1], self.of_state.in_features
+        seen_BL = mask_BL.cumsum(1) > 0
+        first_S = (length - seen_BL.sum(1)).index_select(0, request_S)  # `length` for an empty history
+        order_S = torch.argsort(first_S)
+        joined = torch.bincount(first_S, minlength=length + 1).cumsum(0).tolist()  # how many have begun by each step
+        request_S = request_S[order_S]
+        effective_SL = weights_SL[order_S] * mask_BL.index_select(0, request_S)
+        # unbind, not an index a step: the gradient of each would be as large as the whole
+        steps = zip(joined, self.of_input(x_BLE).unbind(1), effective_SL.unsqueeze(2).unbind(1), strict=False)
+        state_NH = x_BLE.new_zeros(0, hidden)
+        for count, gates_BG, attention_S1 in steps:
+            state_NH = functional.pad(state_NH, (0, 0, 0, count - len(state_NH)))
+            in_r, in_u, in_h = gates_BG.index_select(0, request_S[:count]).chunk(3, 1)
+            st_r, st_u, st_h = self.of_state(state_NH).chunk(3, 1)
+            update_NH = torch.sigmoid(in_u + st_u) * attention_S1[:count]
+            new_NH = torch.tanh(in_h + torch.sigmoid(in_r + st_r) * st_h)
+            state_NH = state_NH + update_NH * (new_NH - state_NH)
+        state_SH = functional.pad(state_NH, (0, 0, 0, len(request_S) - len(state_NH)))
+        return state_SH[torch.argsort(order_S)]
 
 
 class PropertyLSTM(nn.Module):
@@ -116,13 +127,13 @@ class PropertyLSTM(nn.Module):
             gates_BLG = gates_BLG + functional.pad(self.of_property(properties_BLP), (0, self.hidden))
         state_BH = x_BLE.new_zeros(x_BLE.shape[0], self.hidden)
         cell_BH, states = state_BH, []
-        for step in range(x_BLE.shape[1]):
-            i, f, o, content = (gates_BLG[:, step] + self.of_state(state_BH)).chunk(4, 1)
+        # unbind, not an index a step: the gradient of each would be as large as the whole
+        for gates_BG, here_B1 in zip(gates_BLG.unbind(1), mask_BL.unsqueeze(2).unbind(1), strict=True):
+            i, f, o, content = (gates_BG + self.of_state(state_BH)).chunk(4, 1)
             enter = torch.sigmoid(i + self.peephole[0] * cell_BH)
             keep = torch.sigmoid(f + self.peephole[1] * cell_BH)
             new_cell = keep * cell_BH + enter * torch.tanh(content)
             new_state = torch.sigmoid(o + self.peephole[2] * new_cell) * torch.tanh(new_cell)
-            here_B1 = mask_BL[:, step : step + 1]
             cell_BH = torch.where(here_B1, new_cell, cell_BH)
             state_BH = torch.where(here_B1, new_state, state_BH)
             states.append(state_BH)
