@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from trainer.models.batch import Batch
-from trainer.models.bst import BehaviorTransformer, BSTRecipe
 from trainer.models.dien import DIENRecipe, InterestEvolution
 from trainer.models.layers.mlp import MLP, Dice
 from trainer.models.ranker import Ranker
@@ -24,6 +23,8 @@ with warnings.catch_warnings():
     from deepctr_torch import models as reference
     from deepctr_torch.inputs import SparseFeat, VarLenSparseFeat
     from deepctr_torch.layers.activation import Dice as ReferenceDice
+    from torch_rechub.basic.features import SequenceFeature, SparseFeature
+    from torch_rechub.models.ranking.bst import BST as ReferenceBST
     from torch_rechub.models.ranking.dien import AUGRU as ReferenceAUGRU
 
 ROWS, WIDTH, N, LENGTH = 20, 8, 12, 5
@@ -318,28 +319,50 @@ def test_augru_with_the_papers_attention() -> None:
     torch.testing.assert_close(ours.evolve(states, weights, mask, torch.arange(N)), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
 @pytest.mark.parametrize("blocks", [1, 2])
-def test_bst_block(blocks: int) -> None:
-    """torch's encoder with LeakyReLU, as torch-rechub builds it, with the target at the end."""
+def test_bst(blocks: int) -> None:
+    """All of torch-rechub's, histories padded in front: it counts positions from the oldest place of the tensor."""
     torch.manual_seed(4)
-    layer = nn.TransformerEncoderLayer(WIDTH, 2, 24, 0.1, activation=nn.LeakyReLU(), batch_first=True)
-    ref = nn.TransformerEncoder(layer, blocks, enable_nested_tensor=False)
+    names = ("item", "category")
+    users = [SparseFeature("user", ROWS, WIDTH)]
+    targets = [SparseFeature(name, ROWS, WIDTH, padding_idx=0) for name in names]
+    items = [SequenceFeature("buys." + n, ROWS, WIDTH, pooling="concat", shared_with=n, padding_idx=0) for n in names]
+    top = {"dims": [16, 8], "activation": "relu"}
+    ref = ReferenceBST(users, items, targets, top, nhead=4, num_layers=blocks, max_seq_len=LENGTH + 1)
     shake(ref)
-    ours = BehaviorTransformer(WIDTH, LENGTH, BSTRecipe(heads=2, blocks=blocks, feed_forward=24))
-    for to, source in zip(ours.blocks, ref.layers, strict=True):
+    for layer in ref.mlp.mlp:
+        if isinstance(layer, nn.BatchNorm1d):
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(0.5, 2)
+    ref.eval()
+    feed_forward = ref.transformer_layers.layers[0].linear1.out_features  # it leaves torch's own
+    recipe = {"width": WIDTH, "heads": 4, "blocks": blocks, "feed_forward": feed_forward, "hidden": [16, 8]}
+    model: Any = build("bst", SEQUENCE_SCHEMA, recipe | {"activate": "relu", "batch_norm": True})
+    ours = model.transformers[0]
+    for to, source in zip(ours.blocks, ref.transformer_layers.layers, strict=True):
         to.qkv.load_state_dict({"weight": source.self_attn.in_proj_weight, "bias": source.self_attn.in_proj_bias})
         to.out.load_state_dict(source.self_attn.out_proj.state_dict())
         to.wide.load_state_dict(source.linear1.state_dict())
         to.narrow.load_state_dict(source.linear2.state_dict())
         to.norm_attention.load_state_dict(source.norm1.state_dict())
         to.norm_feed_forward.load_state_dict(source.norm2.state_dict())
-    ref.eval(), ours.eval()
-    past, target = torch.randn(N, LENGTH, WIDTH), torch.randn(N, WIDTH)
-    mask = torch.rand(N, LENGTH) > 0.4
-    sequence = torch.cat([past, target[:, None]], 1) + ours.positions
-    padded = torch.cat([~mask, torch.zeros(N, 1, dtype=torch.bool)], 1)
-    expected = ref(sequence, src_key_padding_mask=padded)[:, -1]
-    torch.testing.assert_close(ours(target, past, mask, torch.arange(N)), expected, atol=1e-5, rtol=1e-5)
+    set_mlp(model.mlp, [layer for layer in ref.mlp.mlp if isinstance(layer, nn.Linear)])
+    norms = [[x for x in layers if isinstance(x, nn.BatchNorm1d)] for layers in (model.mlp.layers, ref.mlp.mlp)]
+    for to, source in zip(*norms, strict=True):
+        to.load_state_dict(source.state_dict())
+    with torch.no_grad():
+        ours.positions.copy_(ref.pos_embedding.weight)
+        # the reference has the interest first, then the target, then the user
+        weight = ref.mlp.mlp[0].weight.split([2 * WIDTH, 2 * WIDTH, WIDTH], 1)
+        model.mlp.layers[0].weight.copy_(torch.cat([weight[2], weight[1], weight[0]], 1))
+    mask = torch.arange(LENGTH) >= torch.randint(0, LENGTH + 1, (N, 1))
+    ids = {name: torch.randint(1, ROWS, (N,)) for name in SEQUENCE_FIELDS}
+    ids |= {"buys." + name: torch.randint(1, ROWS, (N, LENGTH)) * mask for name in names}
+    tables = ref.embedding.embed_dict
+    main = {name: tables[name.removeprefix("buys.")](x) for name, x in ids.items()}
+    batch = Batch({"main": main}, torch.arange(N), {"buys": mask}, request_fields=frozenset({"user"}))
+    same(model, batch, ref(ids))
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -73,19 +73,16 @@ class BehaviorTransformer(nn.Module):
             target_SE = target_SE + self.positions[-1]
             # A batch may hold shorter histories than the schema allows: the newest always stands beside the target.
             past_BLE = past_BLE + self.positions[len(self.positions) - 1 - past_BLE.shape[1] : -1]
-        target_S1E = target_SE.unsqueeze(1)
-        here_S1 = torch.ones_like(request_S, dtype=torch.bool).unsqueeze(1)
         *early, last = self.blocks
         assert isinstance(last, EncoderBlock)
         if not early:
-            prefix = last.keys_values(past_BLE, mask_BL).take(request_S)
-            out_S1E: Tensor = last(target_S1E, here_S1, prefix)
-            return out_S1E[:, 0]
-        x_SLE = torch.cat([target_S1E, past_BLE.index_select(0, request_S)], 1)
+            return last.alone(target_SE, last.keys_values(past_BLE, mask_BL), request_S)
+        x_SLE = torch.cat([target_SE.unsqueeze(1), past_BLE.index_select(0, request_S)], 1)
+        here_S1 = torch.ones_like(request_S, dtype=torch.bool).unsqueeze(1)
         mask_SL = torch.cat([here_S1, mask_BL.index_select(0, request_S)], 1)
         for block in early:
             x_SLE = block(x_SLE, mask_SL)
-        out_S1E = last(x_SLE, mask_SL, first=1)
+        out_S1E: Tensor = last(x_SLE, mask_SL, first=1)
         return out_S1E[:, 0]
 
 

@@ -1,7 +1,7 @@
 """The standard transformer encoder block, whose queries may also attend to a prefix encoded before.
 
 Shape suffixes: N sequences, L their tokens, P tokens of the prefix, Q tokens whose output is wanted, D width, H heads,
-K width of a head.
+K width of a head; S tokens that stand alone, B prefixes, C tokens that share one, at most.
 """
 
 from __future__ import annotations
@@ -113,11 +113,47 @@ class EncoderBlock(nn.Module):
         # a sequence without any token attends everywhere: finite, and masked wherever it is read
         allowed = mask | ~mask.any(dim=1, keepdim=True)
         mixed_NHQK = functional.scaled_dot_product_attention(query_NHQK, keys, values, allowed[:, None, None, :])
-        mixed_NQD = mixed_NHQK.transpose(1, 2).flatten(2)
-        x_NQD = self.norm_attention(x_NQD + self.dropout(self.out(mixed_NQD)))
-        hidden = self.narrow(self.dropout(self.activate(self.wide(x_NQD))))
-        encoded_NQD: Tensor = self.norm_feed_forward(x_NQD + self.dropout(hidden))
-        return encoded_NQD
+        return self._finish(x_NQD, mixed_NHQK.transpose(1, 2).flatten(2))
+
+    def alone(self, x_SD: Tensor, prefix: KeysValues, row_S: Tensor) -> Tensor:
+        """Encode tokens that attend to a prefix each and to themselves, and not to one another.
+
+        Equal to sequences of one token with `prefix.take(row_S)`, which would copy a prefix for each token: here the
+        tokens of a prefix are grouped, padded to as many as the largest group has, and attend to it where it lies.
+
+        Args:
+            x_SD: Tokens.
+            prefix: Keys and values.
+            row_S: Row of the prefix of each token, ascending.
+
+        Returns:
+            [S, D].
+        """
+        prefixes, width = len(prefix.mask_NP), x_SD.shape[1]
+        count_B = torch.bincount(row_S, minlength=prefixes)
+        most = int(count_B.max()) if len(row_S) else 0
+        begin_B = count_B.cumsum(0) - count_B
+        place_S = row_S * most + torch.arange(len(row_S), device=row_S.device) - begin_B[row_S]
+        parts_SX = self.qkv(x_SD)
+        padded_BCX = parts_SX.new_zeros(prefixes * most, 3 * width).index_copy(0, place_S, parts_SX)
+        query_BHCK, key_BHCK, value_BHCK = (
+            self._split(part) for part in padded_BCX.view(prefixes, most, 3 * width).chunk(3, dim=2)
+        )
+        past_BHCP = query_BHCK @ prefix.keys_NHPK.transpose(2, 3)
+        past_BHCP = past_BHCP.masked_fill(~prefix.mask_NP[:, None, None], -torch.inf)
+        own_BHC1 = (query_BHCK * key_BHCK).sum(3, keepdim=True)
+        scores_BHCX = torch.cat([past_BHCP, own_BHC1], dim=3) * query_BHCK.shape[3] ** -0.5
+        past_BHCP, own_BHC1 = torch.tensor_split(torch.softmax(scores_BHCX, dim=3), [past_BHCP.shape[3]], dim=3)
+        mixed_BHCK = past_BHCP @ prefix.values_NHPK + own_BHC1 * value_BHCK
+        mixed_SD = mixed_BHCK.transpose(1, 2).reshape(prefixes * most, width).index_select(0, place_S)
+        return self._finish(x_SD, mixed_SD)
+
+    def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """What follows the mixing of values, for [..., D]."""
+        x = self.norm_attention(x + self.dropout(self.out(mixed)))
+        hidden = self.narrow(self.dropout(self.activate(self.wide(x))))
+        encoded: Tensor = self.norm_feed_forward(x + self.dropout(hidden))
+        return encoded
 
     def _split(self, x_NLD: Tensor) -> Tensor:
         n, length, width = x_NLD.shape
