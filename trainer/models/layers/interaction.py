@@ -79,8 +79,10 @@ class AttentionalPairs(nn.Module):
         i_P, j_P = pair_indices(fields)
         self.register_buffer("i_P", i_P, persistent=False)
         self.register_buffer("j_P", j_P, persistent=False)
+        self.register_buffer("at_P", i_P * fields + j_P, persistent=False)
         self.i_P: Tensor
         self.j_P: Tensor
+        self.at_P: Tensor
         self.hidden = nn.Linear(width, attention_width)
         self.score = nn.Linear(attention_width, 1, bias=False)
         self.drop_weights = nn.Dropout(dropout[0])
@@ -90,8 +92,12 @@ class AttentionalPairs(nn.Module):
         """[S, F, D] → [S, D]."""
         products_SPD = x_SFD.index_select(1, self.i_P) * x_SFD.index_select(1, self.j_P)
         scores_SP1 = self.score(torch.relu(self.hidden(products_SPD)))
-        weights_SP1 = self.drop_weights(torch.softmax(scores_SP1, 1))
-        pooled_SD: Tensor = self.drop_pooled((weights_SP1 * products_SPD).sum(1))
+        weights_SP = self.drop_weights(torch.softmax(scores_SP1, 1)).squeeze(2)
+        # Σ_i v_i ⊙ Σ_j a_ij v_j: the products need not be read once more
+        samples, fields, _ = x_SFD.shape
+        weights_SFF = weights_SP.new_zeros(samples, fields * fields).index_copy(1, self.at_P, weights_SP)
+        weights_SFF = weights_SFF.view(samples, fields, fields)
+        pooled_SD: Tensor = self.drop_pooled((x_SFD * torch.bmm(weights_SFF, x_SFD)).sum(1))
         return pooled_SD
 
 
