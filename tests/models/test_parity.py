@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,9 +24,11 @@ with warnings.catch_warnings():
     from deepctr_torch import models as reference
     from deepctr_torch.inputs import SparseFeat, VarLenSparseFeat
     from deepctr_torch.layers.activation import Dice as ReferenceDice
+    from deepctr_torch.models.dien import InterestExtractor as ReferenceExtractor
     from torch_rechub.basic.features import SequenceFeature, SparseFeature
     from torch_rechub.models.ranking.bst import BST as ReferenceBST
     from torch_rechub.models.ranking.dien import AUGRU as ReferenceAUGRU
+    from torch_rechub.models.ranking.dien import DIEN as ReferenceRechubDIEN
 
 ROWS, WIDTH, N, LENGTH = 20, 8, 12, 5
 FIELDS = ("user", "item", "category", "hour")
@@ -303,7 +306,7 @@ def test_augru_with_the_papers_attention() -> None:
     torch.manual_seed(3)
     ref = ReferenceAUGRU(WIDTH)
     shake(ref)
-    ours = InterestEvolution(WIDTH, DIENRecipe(attention="bilinear", project_query=False))
+    ours = InterestEvolution(WIDTH, WIDTH, DIENRecipe(attention="bilinear", project_query=False))
     cell = ref.augru_cell
     set_linear(
         ours.evolve.of_input,
@@ -317,6 +320,34 @@ def test_augru_with_the_papers_attention() -> None:
     weights = ours.attend(query, states, mask, torch.arange(N))
     _, expected = ref(states, query, mask)
     torch.testing.assert_close(ours.evolve(states, weights, mask, torch.arange(N)), expected, atol=1e-5, rtol=0)
+
+
+def test_diens_auxiliary_net(past: Past) -> None:
+    """deepctr-torch's extractor with given negatives; it has no properties of behaviours."""
+    torch.manual_seed(6)
+    ref = ReferenceExtractor(WIDTH, use_neg=True)
+    shake(ref)
+    ours = InterestEvolution(WIDTH, WIDTH, DIENRecipe())
+    ours.extract.gru.load_state_dict(ref.gru.state_dict())
+    assert ours.next_item is not None
+    set_mlp(ours.next_item, ref.auxiliary_net.linears)
+    items, others = torch.randn(N, LENGTH, WIDTH), torch.randn(N, LENGTH, WIDTH)
+    states, expected = ref(items, past.length_B, others)
+    mask = torch.arange(LENGTH) < past.length_B[:, None]
+    found, _ = ours.extract(items, mask)
+    torch.testing.assert_close(found[mask], states[mask], atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours.auxiliary_loss(found, items, mask, others), expected, atol=1e-5, rtol=0)
+
+
+def test_diens_auxiliary_inner_product() -> None:
+    """torch-rechub's, which adds the means over true and false next items: ours is the mean over both."""
+    torch.manual_seed(7)
+    ref = SimpleNamespace(BCELoss=nn.BCELoss())
+    ours = InterestEvolution(WIDTH, WIDTH, DIENRecipe(auxiliary="inner"))
+    states, items, others = torch.randn(3, N, LENGTH, WIDTH)
+    mask = torch.rand(N, LENGTH) > 0.3
+    expected = ReferenceRechubDIEN.auxiliary(ref, states, items, others, mask)
+    torch.testing.assert_close(2 * ours.auxiliary_loss(states, items, mask, others), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor")

@@ -27,7 +27,8 @@ class DIENRecipe(SequenceRecipe):
         attention_hidden: Widths of the activation unit's hidden layers.
         attention_activate: Their activation.
         project_query: Whether the candidate passes a linear layer and PReLU before the unit (the authors' code).
-        auxiliary: Score of a next item: `unit` is an MLP on [h, e] (the authors' code), `inner` is hᵀ e (the paper).
+        auxiliary: Score of a next item: `unit` is an MLP on [h, e] (the authors' code), `inner` is hᵀ e (the paper), of
+            as many of h's columns as e has.
         auxiliary_hidden: Widths of that MLP.
         auxiliary_weight: α, the weight of the auxiliary loss (the authors' code: 1).
         hidden: Widths of the final MLP (the paper: 200 and 80).
@@ -54,11 +55,13 @@ class InterestEvolution(nn.Module):
 
     Args:
         width: Width E of items, candidate and states.
+        item_width: Width I of the item alone, without the properties of the behaviour: the first columns of E.
         recipe: The recipe.
     """
 
-    def __init__(self, width: int, recipe: DIENRecipe) -> None:
+    def __init__(self, width: int, item_width: int, recipe: DIENRecipe) -> None:
         super().__init__()
+        self.item_width = item_width
         self.extract = MaskedGRU(width, width)
         self.evolve = AUGRU(width, width)
         self.project = nn.Sequential(nn.Linear(width, width), LastPReLU(width)) if recipe.project_query else None
@@ -69,7 +72,7 @@ class InterestEvolution(nn.Module):
         else:
             self.bilinear = nn.Linear(width, width, bias=False)
         self.next_item = (
-            MLP(2 * width, recipe.auxiliary_hidden, output=1, activate="sigmoid")
+            MLP(width + item_width, recipe.auxiliary_hidden, output=1, activate="sigmoid")
             if recipe.auxiliary == "unit"
             else None
         )
@@ -91,24 +94,40 @@ class InterestEvolution(nn.Module):
         weights_SL = self.attend(query_SE, states_BLE, mask_BL, request_S)
         return self.evolve(states_BLE, weights_SL, mask_BL, request_S), states_BLE
 
-    def auxiliary_loss(self, states_BLE: Tensor, past_BLE: Tensor, mask_BL: Tensor) -> Tensor:
-        """Whether a state knows the item that came next from another user's item (Eq. 7).
+    def auxiliary_loss(
+        self, states_BLE: Tensor, past_BLE: Tensor, mask_BL: Tensor, others_BLE: Tensor | None = None
+    ) -> Tensor:
+        """Whether a state knows the item that came next from one that did not (Eq. 7), as a mean over both.
 
-        Negatives are the true next items of the batch, shuffled.
+        Only the items are compared: the properties of behaviours run on from one to the next (the gaps in time of a
+        history fall), and would give the next one away to a state that knows no item.
+
+        Args:
+            states_BLE: Interest states.
+            past_BLE: The histories.
+            mask_BL: True where there is an item.
+            others_BLE: At each position what did not come there. By default the next items of all the batch are
+                shuffled, so that an item is drawn as often as it is bought; a pair of equal items is left out.
         """
+        items_BLI = past_BLE[..., : self.item_width]
         follows_BL = mask_BL[:, :-1] & mask_BL[:, 1:]
-        states_NE, next_NE = states_BLE[:, :-1][follows_BL], past_BLE[:, 1:][follows_BL]
-        if states_NE.shape[0] < 2:
+        states_NE, next_NI = states_BLE[:, :-1][follows_BL], items_BLI[:, 1:][follows_BL]
+        if others_BLE is None:
+            other_NI = next_NI[torch.randperm(len(next_NI), device=next_NI.device)]
+        else:
+            other_NI = others_BLE[:, 1:, : self.item_width][follows_BL]
+        differs_N = (next_NI != other_NI).any(1)
+        states_NE, next_NI, other_NI = states_NE[differs_N], next_NI[differs_N], other_NI[differs_N]
+        if not len(states_NE):
             return states_BLE.sum() * 0.0
-        other_NE = next_NE[torch.randperm(next_NE.shape[0], device=next_NE.device)]
-        logits_N = torch.cat([self._next_logit(states_NE, next_NE), self._next_logit(states_NE, other_NE)])
+        logits_N = torch.cat([self._next_logit(states_NE, next_NI), self._next_logit(states_NE, other_NI)])
         truth_N = torch.cat([torch.ones_like(logits_N[: len(states_NE)]), torch.zeros_like(logits_N[len(states_NE) :])])
         return functional.binary_cross_entropy_with_logits(logits_N, truth_N)
 
-    def _next_logit(self, states_NE: Tensor, items_NE: Tensor) -> Tensor:
+    def _next_logit(self, states_NE: Tensor, items_NI: Tensor) -> Tensor:
         if self.next_item is None:
-            return (states_NE * items_NE).sum(1)
-        out: Tensor = self.next_item(torch.cat([states_NE, items_NE], 1)).squeeze(1)
+            return (states_NE[:, : self.item_width] * items_NI).sum(1)
+        out: Tensor = self.next_item(torch.cat([states_NE, items_NI], 1)).squeeze(1)
         return out
 
 
@@ -120,7 +139,9 @@ class DIEN(SequenceRanker):
     def __init__(self, schema: Schema, recipe: DIENRecipe) -> None:
         super().__init__(schema, recipe)
         histories = self.histories.histories()
-        self.evolution = nn.ModuleList(InterestEvolution(history.width, recipe) for history in histories)
+        self.evolution = nn.ModuleList(
+            InterestEvolution(history.width, history.item_width, recipe) for history in histories
+        )
         self.mlp = MLP(
             self.other_width + sum(history.width for history in histories),
             recipe.hidden,

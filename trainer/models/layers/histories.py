@@ -114,9 +114,10 @@ class History(nn.Module):
             if properties and candidate and self.properties
             else None
         )
-        fields = len(self.shared) + int(content) + (len(self.properties) if properties else 0)
-        self.width = fields * recipe.width
+        # What says which item it is comes first; the behaviour's properties follow.
+        self.item_width = (len(self.shared) + int(content)) * recipe.width
         self.property_width = len(self.properties) * recipe.width
+        self.width = self.item_width + (self.property_width if properties else 0)
 
     def candidate(self, batch: Batch, content_SD: Tensor | None) -> Tensor:
         """The candidates, [S, E]."""
@@ -128,7 +129,10 @@ class History(nn.Module):
         return torch.cat(parts, 1)
 
     def past(self, batch: Batch, content_ID: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The histories, [B, L, E], zero where masked, and their masks, [B, L]."""
+        """The histories, [B, L, E], zero where masked, and their masks, [B, L].
+
+        The first `item_width` columns are the item itself: its shared fields and its content.
+        """
         mask_BL = self._newest(batch.masks_BL[self.name])
         parts = [self._newest(batch.embedded["main"][name]) for name in self.shared]
         if content_ID is not None:
