@@ -20,6 +20,7 @@ from trainer.models.layers.item_tokens import ItemTokens
 from trainer.models.layers.masked import masked_mean
 from trainer.models.layers.memory import Memory
 from trainer.models.layers.mlp import MLP
+from trainer.models.layers.packing import back, groups
 from trainer.models.ranker import Ranker
 from trainer.models.recipe import Optimizer, RecipeError
 from trainer.models.schema import Schema, Space
@@ -168,7 +169,7 @@ class FashionBERT(Ranker):
         self, content: ContentBatch, text_N: Tensor, image_N: Tensor, tasks: tuple[str, ...] = ALIGNMENT
     ) -> dict[str, Tensor]:
         """Whether texts and images belong together: one logit [N] under the name of each task."""
-        logits_N = self.match(self.pooler(self._encode(content, text_N, image_N, first=1)[0][:, 0]))[:, 0]
+        logits_N = self.match(self._pooled_pairs(content, text_N, image_N))[:, 0]
         return dict.fromkeys(tasks, logits_N)
 
     def modality_vectors(self, content: ContentBatch) -> tuple[Tensor, Tensor]:
@@ -179,16 +180,12 @@ class FashionBERT(Ranker):
             text, image = block(text, found.text_mask_IT), block(image, found.image_mask_IP)
         return masked_mean(text, found.text_mask_IT), masked_mean(image, found.image_mask_IP)
 
-    def _encode(
-        self, content: ContentBatch, text_N: Tensor, image_N: Tensor, first: int | None = None
-    ) -> tuple[Tensor, slice, slice]:
-        """Encoded tokens, only the first ones where [CLS] is all that is read, and where text and image lie."""
+    def _encode(self, content: ContentBatch, text_N: Tensor, image_N: Tensor) -> tuple[Tensor, slice, slice]:
+        """All tokens, encoded, and where text and image lie among them."""
         found = self.items.embed(content, "tokens")
         tokens_NLD, mask_NL, text, image = self.items.together(found, text_N, image_N)
-        *early, last = self.blocks
-        for block in early:
+        for block in self.blocks:
             tokens_NLD = block(tokens_NLD, mask_NL)
-        tokens_NLD = last(tokens_NLD, mask_NL, first=first)
         return tokens_NLD, text, image
 
     def _pooled(self, batch: Batch) -> Tensor:
@@ -198,8 +195,21 @@ class FashionBERT(Ranker):
 
     def _pool(self, content: ContentBatch) -> Tensor:
         every_I = torch.arange(len(content.image_mask_I), device=content.image_mask_I.device)
-        pooled_ID: Tensor = self.pooler(self._encode(content, every_I, every_I, first=1)[0][:, 0])
-        return pooled_ID
+        return self._pooled_pairs(content, every_I, every_I)
+
+    def _pooled_pairs(self, content: ContentBatch, text_N: Tensor, image_N: Tensor) -> Tensor:
+        """Pooled [CLS] of texts and images put together, [N, D]: the last block computes nothing else."""
+        embedded = self.items.embed(content, "tokens")
+        tokens_NLD, mask_NL, _, _ = self.items.together(embedded, text_N, image_N)
+        found, parts = groups(mask_NL), []
+        *early, last = self.blocks
+        for group in found:
+            x_RKD = group.of(tokens_NLD)
+            for block in early:
+                x_RKD = block(x_RKD, group.mask_RK)
+            parts.append(last(x_RKD, group.mask_RK, first=1)[:, 0])
+        pooled_ND: Tensor = self.pooler(back(parts, found))
+        return pooled_ND
 
     def _rank(self, batch: Batch, pooled_ID: Tensor) -> Tensor:
         content = _content(batch)

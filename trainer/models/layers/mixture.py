@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trainer.models.layers.encoder import EncoderBlock, KeysValues
 from trainer.models.layers.gates import TopKGate
 from trainer.models.layers.masked import masked_mean
+from trainer.models.layers.packing import Group, back, groups
 from trainer.models.layers.tokens import Tokens
 
 CHUNK = 256  # candidates encoded at once outside training: bounds memory for lists of a thousand
@@ -89,13 +90,9 @@ class TransformerFrame(nn.Module):
         user_weights, weights = self.gate_weights(tokens, tasks)
         self.expert_use = {task: (w.detach() > 0).float().mean(dim=0) for task, w in weights.items()}
         user = self._user_side(tokens, user_weights, weights) if tokens.user_BUD.shape[1] else None
-        size = len(tokens.request_S)
-        step = max(size, 1) if self.training else CHUNK
-        parts = [
-            self._candidates(tokens, slice(start, start + step), user, weights)
-            for start in range(0, max(size, 1), step)
-        ]
-        return {task: torch.cat([part[task] for part in parts]) for task in tasks}
+        found = groups(tokens.own_mask_SC, None if self.training else CHUNK)
+        parts = [self._candidates(tokens, group, user, weights) for group in found]
+        return {task: back([part[task] for part in parts], found) for task in tasks}
 
     def _user_side(self, tokens: Tokens, user_weights: dict[str, Tensor], weights: dict[str, Tensor]) -> _UserSide:
         """Keys and values of the user's side for the shared bottom, the chosen experts and the towers."""
@@ -117,10 +114,10 @@ class TransformerFrame(nn.Module):
         return _UserSide(shared, experts, towers)
 
     def _candidates(
-        self, tokens: Tokens, rows: slice, user: _UserSide | None, weights: dict[str, Tensor]
+        self, tokens: Tokens, group: Group, user: _UserSide | None, weights: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        own_SCD, mask_SC, request_S = tokens.own_SCD[rows], tokens.own_mask_SC[rows], tokens.request_S[rows]
-        weights = {task: w[rows] for task, w in weights.items()}
+        own_SCD, mask_SC, request_S = group.of(tokens.own_SCD), group.mask_RK, tokens.request_S[group.row_R]
+        weights = {task: w[group.row_R] for task, w in weights.items()}
         x_SCD = self.shared(own_SCD, mask_SC, user.shared.take(request_S) if user else None)
         mixed = {task: torch.zeros_like(x_SCD) for task in weights}
         for j, expert in enumerate(self.experts):
