@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "content": ("freshrank.commands.content", "Listings' texts and photos to tokens.", "Data"),
     "train": ("freshrank.commands.train", "A day's model on its window, or any model on a flat CTR set.", "Model"),
     "bundle": ("freshrank.commands.bundle", "Everything that makes the scores, immutable.", "Model"),
+    "items": ("freshrank.commands.items", "Vectors of a day's items, for an index (MARN).", "Model"),
     "evaluate": ("freshrank.commands.evaluate", "A day's bundle beside incumbent and popularity.", "Model"),
     "gate": ("freshrank.commands.gate", "Whether a day's bundle may replace the incumbent, and why.", "Model"),
     "experiment": ("freshrank.commands.experiment", "Which users get which arm.", "Serving"),

@@ -162,12 +162,12 @@ class CameNN(Ranker):
         """Score candidates: the ranking task and, with content, `ita` and `tia` of their own text and image."""
         content = batch.content
         if content is None or len(self.tasks) == 1:
-            return self._score(self._input(batch), (self.task,), note=True)
+            return self._score(self._input(batch), (self.task,))
         own_S = content.candidate_S
         if self.recipe.alignment_context == "full":
-            logits = self._score(self._input(batch), self.tasks, note=True)
+            logits = self._score(self._input(batch), self.tasks)
         else:
-            logits = self._score(self._input(batch), (self.task,), note=True)
+            logits = self._score(self._input(batch), (self.task,))
             shown, place_S = torch.unique(own_S, return_inverse=True)
             logits |= {k: v[place_S] for k, v in self._own_alignment(content, shown).items()}
         known_S = (content.text_mask_IT.any(dim=1) & content.image_mask_I)[own_S]
@@ -175,7 +175,7 @@ class CameNN(Ranker):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Binary cross-entropies of the tasks; `ita` and `tia` on as many positives as negatives of the batch."""
-        logits_S = self._score(self._input(batch), (self.task,), note=True)[self.task]
+        logits_S = self._score(self._input(batch), (self.task,))[self.task]
         losses = {self.task: functional.binary_cross_entropy_with_logits(logits_S, batch.labels_S[self.task])}
         content = batch.content
         if content is None or len(self.tasks) == 1 or self.recipe.alignment_weight == 0:
@@ -260,13 +260,15 @@ class CameNN(Ranker):
         return masked_mean(text, found.text_mask_IT), masked_mean(image, found.image_mask_IP)
 
     def last_expert_use(self) -> dict[str, Tensor]:
-        """Share of the last batch's candidates that chose each expert, by task: [M], summing to k."""
+        """Share of the last batch's sequences that chose each expert: [M], summing to k.
+
+        By task: candidates for the ranking task, pairs for the alignment tasks; `<task>_user` for the user's side.
+        """
         return dict(self._expert_use)
 
-    def _score(self, tokens: Tokens, tasks: tuple[str, ...], note: bool = False) -> dict[str, Tensor]:
+    def _score(self, tokens: Tokens, tasks: tuple[str, ...]) -> dict[str, Tensor]:
         read = self.frame(tokens, tasks)
-        if note:
-            self._expert_use = self.frame.expert_use
+        self._expert_use.update(self.frame.expert_use)
         return {task: self.heads[task](read[task])[:, 0] for task in tasks}
 
     def _input(

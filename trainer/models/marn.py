@@ -184,7 +184,7 @@ class MARN(Ranker):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """L_CTR and the losses of D_s, D0 and D1 (Eq. 10) over the items of candidates and histories."""
-        logits_S, items = self._score(batch)
+        logits_S, items = self._score(batch, judge=True)
         losses = {self.task: functional.binary_cross_entropy_with_logits(logits_S, batch.labels_S[self.task])}
         scale = self._lambda(batch) if self.recipe.tradeoff == "losses" else 1.0
         for name, loss in items.losses.items() if items else ():
@@ -217,11 +217,40 @@ class MARN(Ranker):
     def _lambda(self, batch: Batch) -> float:
         return reversal_strength(batch.progress, self.recipe.lambda0)
 
-    def _score(self, batch: Batch) -> tuple[Tensor, Representation | None]:
+    def item_vectors(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What `score_items` reads: vectors of the candidates [S, D], and of the behaviours' items [N, D].
+
+        They can be stored when a model is deployed (the paper, section 4.9.2). An item has one vector as a candidate
+        and one as a behaviour, which lacks statistics where histories have none.
+        """
+        candidate_SD, past_ND, _ = self._items(batch, judge=False)
+        return candidate_SD, past_ND
+
+    def score_items(self, batch: Batch, candidate_SD: Tensor, past_ND: Tensor) -> Tensor:
+        """Logits [S] from item vectors that are there already.
+
+        Args:
+            batch: The batch; of its items nothing is read, of its behaviours the properties and the mask.
+            candidate_SD: Vectors of the candidates.
+            past_ND: Vectors of the behaviours' items, where the mask of the newest ones is True.
+        """
+        parts = [candidate_SD]
+        if self.sequence:
+            mask_BL = batch.masks_BL[self.sequence.name][:, -self.recipe.history_items :]
+            parts.append(self._user(batch, candidate_SD, past_ND, mask_BL))
+        parts += [batch.of("context", name) for name in self.context]
+        logits_S1: Tensor = self.predict(torch.cat(parts, dim=1))
+        return logits_S1[:, 0]
+
+    def _score(self, batch: Batch, judge: bool = False) -> tuple[Tensor, Representation | None]:
+        candidate_SD, past_ND, found = self._items(batch, judge)
+        return self.score_items(batch, candidate_SD, past_ND), found
+
+    def _items(self, batch: Batch, judge: bool) -> tuple[Tensor, Tensor, Representation | None]:
+        """Vectors of candidates and behaviours; with `judge` the discriminators' losses besides."""
         contents = self._contents(batch)
         e_NMD, mask_NM = self._modalities(batch, contents, None)
         candidates = len(e_NMD)
-        mask_BL = None
         if self.sequence:
             mask_BL = batch.masks_BL[self.sequence.name][:, -self.recipe.history_items :]
             past = self._modalities(batch, contents, mask_BL)
@@ -229,16 +258,11 @@ class MARN(Ranker):
         found = None
         if self.fusion:
             strength = self._lambda(batch) if self.recipe.tradeoff == "reversal" else 1.0
-            found = self.fusion(e_NMD, mask_NM, strength)
+            found = self.fusion(e_NMD, mask_NM, strength, judge)
             item_ND = found.item_ND
         else:
             item_ND = _sum(e_NMD, mask_NM)
-        parts = [item_ND[:candidates]]
-        if mask_BL is not None:
-            parts.append(self._user(batch, item_ND[:candidates], item_ND[candidates:], mask_BL))
-        parts += [batch.of("context", name) for name in self.context]
-        logits_S1: Tensor = self.predict(torch.cat(parts, dim=1))
-        return logits_S1[:, 0], found
+        return item_ND[:candidates], item_ND[candidates:], found
 
     def _user(self, batch: Batch, candidate_SD: Tensor, past_ND: Tensor, mask_BL: Tensor) -> Tensor:
         """The user as each candidate sees them, [S, D]."""

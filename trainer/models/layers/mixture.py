@@ -88,7 +88,8 @@ class TransformerFrame(nn.Module):
         if not self.prefix:
             tokens = tokens.joined()
         user_weights, weights = self.gate_weights(tokens, tasks)
-        self.expert_use = {task: (w.detach() > 0).float().mean(dim=0) for task, w in weights.items()}
+        gated = weights | {f"{task}_user": w for task, w in user_weights.items()}
+        self.expert_use = {name: (w.detach() > 0).float().mean(dim=0) for name, w in gated.items()}
         user = self._user_side(tokens, user_weights, weights) if tokens.user_BUD.shape[1] else None
         found = groups(tokens.own_mask_SC, None if self.training else CHUNK)
         parts = [self._candidates(tokens, group, user, weights) for group in found]

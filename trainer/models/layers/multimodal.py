@@ -68,13 +68,14 @@ class MultimodalFusion(nn.Module):
         if adversary == "double":
             self.first = nn.Linear(width, modalities, bias=False)
 
-    def forward(self, e_NMD: Tensor, mask_NM: Tensor, strength: float = 0.0) -> Representation:
+    def forward(self, e_NMD: Tensor, mask_NM: Tensor, strength: float = 0.0, judge: bool = True) -> Representation:
         """Represent items.
 
         Args:
             e_NMD: Projected embeddings of the modalities.
             mask_NM: True where an item has the modality.
             strength: λ of the gradient reversal.
+            judge: Whether the losses of the discriminators are wanted.
         """
         here_NM1 = mask_NM[..., None]
         specific_NMD = self._specific(e_NMD)
@@ -87,12 +88,14 @@ class MultimodalFusion(nn.Module):
             invariant_NMD = torch.tanh(self.invariant(e_NMD))
             if self.adversary == "double":
                 first_NMM = self.first(invariant_NMD.detach())
-                losses["first"] = _modality_loss(first_NMM, mask_NM)
                 own_NM = first_NMM.softmax(dim=2).diagonal(dim1=1, dim2=2)
                 weight_NM = (weight_NM * (1.0 - own_NM)).detach()
-                losses["specific"] = _modality_loss(self.second(self._specific(e_NMD.detach())), mask_NM)
+                if judge:
+                    losses["first"] = _modality_loss(first_NMM, mask_NM)
+                    losses["specific"] = _modality_loss(self.second(self._specific(e_NMD.detach())), mask_NM)
             weighted_NMD = weight_NM[..., None] * invariant_NMD
-            losses["second"] = _modality_loss(self.second(reverse_gradient(weighted_NMD, strength)), mask_NM)
+            if judge:
+                losses["second"] = _modality_loss(self.second(reverse_gradient(weighted_NMD, strength)), mask_NM)
             most_ND = weighted_NMD.masked_fill(~here_NM1, -torch.inf).amax(dim=1)
             item_ND = item_ND + most_ND.where(mask_NM.any(dim=1, keepdim=True), torch.zeros_like(most_ND))
         return Representation(item_ND, specific_NMD, invariant_NMD, attention_NMD, weight_NM, mask_NM, losses)
