@@ -9,16 +9,20 @@ torch.Size([4])
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from trainer.models.batch import Batch, ContentBatch
+from trainer.models.recipe import Optimizer
 from trainer.models.registry import build
 from trainer.models.schema import Content, Feature, Schema, Sequence, Space
+from trainer.optimizers import Dense
+
+M = TypeVar("M", bound=nn.Module)
 
 ITEM_FIELDS = (
     Feature("item_id", "item", "item_id", 40),
@@ -45,7 +49,7 @@ def make_schema(
     tasks: tuple[str, ...] = ("cvr",),
     length: int = 4,
 ) -> Schema:
-    """A small schema with every kind of field.
+    """A small schema with every kind of field; items of histories have no statistics, as in a real one.
 
     Args:
         content: Whether there are text and image tokens.
@@ -58,7 +62,7 @@ def make_schema(
         Sequence(
             name,
             length,
-            tuple(replace(f, name=f"{name}.{f.name}") for f in ITEM_FIELDS)
+            tuple(replace(f, name=f"{name}.{f.name}") for f in ITEM_FIELDS if not f.buckets)
             + tuple(Feature(f"{name}.{p}", "item", f"history_{p}", rows) for p, rows in PROPERTIES[name]),
         )
         for name in sequences
@@ -194,6 +198,12 @@ class Tables(nn.Module):
     def _key(space: str, table: str) -> str:
         return f"{space}/{table}".replace(".", "_")
 
+    def table(self, space: str, field: str) -> nn.Embedding:
+        """The table that a field looks up in a space."""
+        found = self.tables[self._key(space, self.fields[field].table)]
+        assert isinstance(found, nn.Embedding)
+        return found
+
     def embed(self, batch: Batch) -> Batch:
         """The batch with `embedded` filled from `ids`; a `number` multiplies row 1."""
         embedded: dict[str, dict[str, Tensor]] = {}
@@ -236,6 +246,67 @@ class Embedded(nn.Module):
     def loss(self, batch: Batch) -> Tensor:
         """Their sum."""
         return torch.stack(list(self.losses(batch).values())).sum()
+
+
+def shaken(module: M, std: float = 0.2, seed: int = 0) -> M:
+    """The module with noise on every weight, norms and biases included: small initial values hide nothing then."""
+    rng = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(torch.randn(p.shape, generator=rng) * std)
+    return module
+
+
+class RowWiseAdagrad(torch.optim.Optimizer):
+    """Adagrad with one sum of squares a row, the mean over the row's weights: what the trainer's tables learn by.
+
+    Args:
+        tables: Weights [rows, width].
+        lr: Learning rate.
+        start: Where the sums start.
+    """
+
+    def __init__(self, tables: Iterable[nn.Parameter], lr: float, start: float = 0.0) -> None:
+        super().__init__(tables, {"lr": lr, "start": start})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # noqa: ARG002 - torch's signature
+        """Move the rows that have a gradient."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                if not state:
+                    state["sum"] = weight.new_full((len(weight), 1), group["start"])
+                # the trainer pads rows to fours with zeros, which count in the mean
+                state["sum"] += weight.grad.square().sum(1, keepdim=True) / (-(-weight.shape[1] // 4) * 4)
+                weight -= group["lr"] * weight.grad / (state["sum"].sqrt() + 1e-8)
+
+
+class OwnOptimizers:
+    """The optimisers that the model's recipe asks for: the trainer's of the dense part, an imitation of the tables'.
+
+    Args:
+        model: The model.
+        optimizer: Another wish than its recipe's.
+    """
+
+    def __init__(self, model: Embedded, optimizer: Optimizer | None = None) -> None:
+        recipe: Optimizer = optimizer or model.model.recipe.optimizer
+        self.dense = Dense(model.model.named_parameters(), recipe)
+        tables, start = list(model.tables.parameters()), recipe.table_initial_accumulator
+        self.tables: torch.optim.Optimizer = (
+            torch.optim.Adagrad(tables, lr=recipe.table_lr, initial_accumulator_value=start, eps=1e-8)
+            if recipe.table_exact
+            else RowWiseAdagrad(tables, recipe.table_lr, start)
+        )
+
+    def step(self, progress: float = 0.0) -> None:
+        """Move all weights and forget the gradients."""
+        self.dense.step(progress)
+        self.tables.step()
+        self.tables.zero_grad(set_to_none=True)
 
 
 def take_requests(batch: Batch, keep: list[int]) -> Batch:
