@@ -270,7 +270,7 @@ class RowWiseAdagrad(torch.optim.Optimizer):
         super().__init__(tables, {"lr": lr, "start": start})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # noqa: ARG002 - torch's signature
+    def step(self, closure: Any = None) -> None:  # type: ignore[override] # noqa: ARG002 - torch's signature
         """Move the rows that have a gradient."""
         for group in self.param_groups:
             for weight in group["params"]:
@@ -336,6 +336,24 @@ def take_requests(batch: Batch, keep: list[int]) -> Batch:
         labels_S={name: x[rows] for name, x in batch.labels_S.items()},
         ids={name: pick(name, x) for name, x in batch.ids.items()},
         position_S=None if batch.position_S is None else batch.position_S[rows],
+    )
+
+
+def narrowed(batch: Batch, schema: Schema) -> Batch:
+    """What a batch of a wider schema has of a narrower one: as the trainer prepares it."""
+    length = {sequence.name: sequence.length for sequence in schema.sequences}
+    ids = {f.name: batch.ids[f.name] for f in schema.all_features()}
+    for sequence in schema.sequences:
+        ids |= {f.name: ids[f.name][:, -sequence.length :] for f in sequence.features}
+    content = batch.content if schema.content is not None else None
+    if content is not None:
+        content = replace(content, history_BL={name: content.history_BL[name][:, -n:] for name, n in length.items()})
+    return replace(
+        batch,
+        ids=ids,
+        masks_BL={name: batch.masks_BL[name][:, -n:] for name, n in length.items()},
+        content=content,
+        request_fields=batch.request_fields & ids.keys(),
     )
 
 
