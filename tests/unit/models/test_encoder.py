@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,7 +20,15 @@ def same_in_torch(block: EncoderBlock) -> nn.TransformerEncoderLayer:
     """Torch's encoder layer with the block's weights."""
     width, hidden = block.wide.in_features, block.wide.out_features
     layer = nn.TransformerEncoderLayer(width, block.heads, hidden, dropout=0.0, batch_first=True, norm_first=False)
-    pairs = (
+    with torch.no_grad():
+        for theirs, ours in pairs(layer, block):
+            theirs.copy_(ours)
+    return layer
+
+
+def pairs(layer: nn.TransformerEncoderLayer, block: EncoderBlock) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Torch's weights and the block's, side by side."""
+    return (
         (layer.self_attn.in_proj_weight, block.qkv.weight),
         (layer.self_attn.in_proj_bias, block.qkv.bias),
         (layer.self_attn.out_proj.weight, block.out.weight),
@@ -32,10 +42,6 @@ def same_in_torch(block: EncoderBlock) -> nn.TransformerEncoderLayer:
         (layer.norm2.weight, block.norm_feed_forward.weight),
         (layer.norm2.bias, block.norm_feed_forward.bias),
     )
-    with torch.no_grad():
-        for theirs, ours in pairs:
-            theirs.copy_(ours)
-    return layer
 
 
 def shaken(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -86,8 +92,18 @@ def test_width_must_divide() -> None:
         EncoderBlock(8, 3, 16, 0.0)
 
 
-def dense(frame: TransformerFrame, tokens: Tokens, task: str) -> Tensor:
-    """[CLS] of each candidate as Eq. 4 is printed: one sequence a candidate, every expert run, nothing cached."""
+Layers = list[tuple[nn.TransformerEncoderLayer, EncoderBlock]]
+
+
+def dense(frame: TransformerFrame, tokens: Tokens, task: str, layers: Layers | None = None) -> Tensor:
+    """[CLS] of each candidate as Eq. 4 is printed: one sequence a candidate, every expert run, nothing cached.
+
+    Args:
+        frame: The network.
+        tokens: Its input.
+        task: Task.
+        layers: Takes torch's layers beside the blocks that they stand in for.
+    """
     request, users = tokens.request_S, tokens.user_BUD.shape[1]
     x = torch.cat([tokens.user_BUD[request], tokens.own_SCD], dim=1)
     mask = torch.cat([tokens.user_mask_BU[request], tokens.own_mask_SC], dim=1)
@@ -115,7 +131,11 @@ def dense(frame: TransformerFrame, tokens: Tokens, task: str) -> Tensor:
 
     def run(block: nn.Module, y: Tensor) -> Tensor:
         assert isinstance(block, EncoderBlock)
-        return same_in_torch(block)(y, src_mask=blocked, src_key_padding_mask=~mask)
+        layer = same_in_torch(block)
+        if layers is not None:
+            layers.append((layer, block))
+        found: Tensor = layer(y, src_mask=blocked, src_key_padding_mask=~mask)
+        return found
 
     x = run(frame.shared, x)
     mixed = sum(weights[..., j, None] * run(expert, x) for j, expert in enumerate(frame.experts))
@@ -137,6 +157,43 @@ def test_network_equals_dense_and_uncached(attention: str, history: str) -> None
     assert isinstance(frame, TransformerFrame)
     with torch.no_grad():
         torch.testing.assert_close(frame(tokens, ("cvr",))["cvr"], dense(frame, tokens, "cvr"), atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("attention", ["prefix", "joint"])
+def test_gradients_equal_dense_and_uncached(attention: str) -> None:
+    """So do the gradients of every block, of the gates and of the input."""
+    model = Embedded("camenn", make_schema(), {"width": 8, "heads": 2, "feed_forward": 12, "attention": attention})
+    shaken(model, 3)
+    batch = model.tables.embed(make_batch(make_schema(), candidates=(4, 1, 7), seed=6))
+    assert isinstance(model.model, CameNN)
+    tokens, frame = model.model._input(batch), model.model.frame
+    assert isinstance(frame, TransformerFrame)
+    wish = torch.randn(12, 8, generator=torch.Generator().manual_seed(1))
+    layers: Layers = []
+    gradients = []
+    for way in (lambda t: frame(t, ("cvr",))["cvr"], lambda t: dense(frame, t, "cvr", layers)):
+        frame.zero_grad()
+        user, own = tokens.user_BUD.detach().requires_grad_(), tokens.own_SCD.detach().requires_grad_()
+        (way(replace(tokens, user_BUD=user, own_SCD=own)) * wish).sum().backward()
+        gates = {k: p.grad for k, p in frame.named_parameters() if "gates" in k and p.grad is not None}
+        gradients.append((user.grad, own.grad, gates))
+        if not layers:
+            blocks = {k: p.grad.clone() for k, p in frame.named_parameters() if "gates" not in k and p.grad is not None}
+    (user, own, gates), (user_wanted, own_wanted, gates_wanted) = gradients
+    torch.testing.assert_close(user, user_wanted, atol=2e-5, rtol=1e-3)
+    torch.testing.assert_close(own, own_wanted, atol=2e-5, rtol=1e-3)
+    assert gates
+    torch.testing.assert_close(gates, gates_wanted, atol=2e-5, rtol=1e-3)
+    names = {id(p): k for k, p in frame.named_parameters()}
+    compared = set()
+    for layer, block in layers:
+        for theirs, ours in pairs(layer, block):
+            name = names[id(ours)]
+            compared.add(name)
+            found = blocks.get(name, torch.zeros_like(ours))
+            wanted = torch.zeros_like(ours) if theirs.grad is None else theirs.grad
+            torch.testing.assert_close(found, wanted, atol=5e-5, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+    assert compared >= blocks.keys()
 
 
 def test_lists_longer_than_a_chunk() -> None:
