@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.models.factory import Embedded, make_batch, make_schema
+from tests.models.factory import Embedded, make_batch, make_schema, shaken
 from trainer.models.layers.multimodal import MultimodalFusion, Representation
 from trainer.models.layers.property_gru import PropertyGRU, StateAttention
 from trainer.models.layers.reversal import reversal_strength, reverse_gradient
@@ -234,28 +234,57 @@ def test_progress_raises_the_reversal() -> None:
     assert found[1] / found[2] == pytest.approx(reversal_strength(0.05, 1) / reversal_strength(1, 1), rel=1e-4)
 
 
+@pytest.mark.parametrize("tradeoff", ["reversal", "losses"])
+def test_the_tradeoff_acts_once(tradeoff: str) -> None:
+    """Multiplying the losses, λ leaves the reversal at 1: D1's gradient and its adversary's are both times λ."""
+    batch, strength = make_batch(make_schema(), 4, 3), reversal_strength(0.5, 0.5)
+    gradients = []
+    for lambda0, progress, kind in ((0.5, 0.5, tradeoff), (1.0, 50.0, "reversal")):  # the second one's λ is 1
+        model, marn = make(lambda0=lambda0, tradeoff=kind)
+        model.losses(replace(batch, progress=progress))["second"].backward()
+        assert marn.fusion is not None
+        gradients.append((marn.fusion.second.weight.grad, marn.fusion.invariant.weight.grad))
+    (own, against), (own_at_one, against_at_one) = gradients
+    assert own is not None
+    assert against is not None
+    torch.testing.assert_close(against, strength * against_at_one)
+    torch.testing.assert_close(own, own_at_one if tradeoff == "reversal" else strength * own_at_one)
+
+
 @pytest.mark.parametrize(
     ("fusion", "modalities"),
     [
         ("ids", ("ids",)),
         ("image", ("image",)),
         ("conc", ("ids", "image", "title", "statistic")),
+        ("maf", ("ids", "image", "title", "statistic")),
+        ("maf_adv", ("ids", "image", "title", "statistic")),
         ("maf_ddma", ("ids", "image", "title", "statistic")),
     ],
 )
 def test_modalities_of_the_ablations(fusion: str, modalities: tuple[str, ...]) -> None:
-    """Each row of Table 3 sees its modalities: an item's image matters only where it is one of them."""
+    """Each row of Table 3 sees its modalities: what an item is matters only where it is one of them."""
     model, marn = make(fusion=fusion)
-    model.eval()
+    shaken(model).eval()
     assert marn.modalities == modalities
     batch = make_batch(make_schema(), 4, 3)
     content = batch.content
     assert content is not None
-    flipped = replace(content, image_global_ID=content.image_global_ID.flip(0), image_mask_I=content.image_mask_I)
-    full = replace(content, image_mask_I=torch.ones_like(content.image_mask_I))
-    flipped = replace(flipped, image_mask_I=full.image_mask_I)
-    same = torch.equal(model(replace(batch, content=full))["cvr"], model(replace(batch, content=flipped))["cvr"])
-    assert same == ("image" not in modalities)
+    content = replace(
+        content,
+        image_mask_I=torch.ones_like(content.image_mask_I),
+        text_mask_IT=torch.ones_like(content.text_mask_IT),
+    )
+    batch = replace(batch, content=content)
+    other = {
+        "ids": replace(batch, ids=batch.ids | {"item_id": (batch.ids["item_id"] + 1) % 40}),
+        "image": replace(batch, content=replace(content, image_global_ID=content.image_global_ID.flip(0))),
+        "title": replace(batch, content=replace(content, text_ITD=content.text_ITD.flip(0))),
+        "statistic": replace(batch, ids=batch.ids | {"i_orders_7d@10": (batch.ids["i_orders_7d@10"] + 1) % 11}),
+    }
+    before = model(batch)["cvr"]
+    seen = [name for name, changed in other.items() if not torch.equal(model(changed)["cvr"], before)]
+    assert tuple(seen) == modalities
 
 
 def test_conc_is_the_sum_of_projections() -> None:
