@@ -16,14 +16,15 @@ class Categorical:
     Args:
         name: The column.
         values: The vocabulary, most frequent first.
+        numerals: Whether the train split has numerals alone, of which whole ones are written as integers.
 
     Example:
         >>> Categorical("colour", ["red", "blue"]).indices(pa.array(["blue", None, "green", "red"])).tolist()
         [2, 0, 0, 1]
     """
 
-    def __init__(self, name: str, values: list[str]) -> None:
-        self.name, self.values = name, pa.array(values, pa.string())
+    def __init__(self, name: str, values: list[str], numerals: bool = False) -> None:
+        self.name, self.values, self.numerals = name, pa.array(values, pa.string()), numerals
 
     def describe(self) -> dict[str, Any]:
         """What `fields.json` says of it."""

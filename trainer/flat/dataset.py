@@ -12,6 +12,7 @@ from trainer.models.recipe import RecipeError, parse
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+KINDS = ("csv", "tsv", "csv.gz", "tsv.gz", "parquet")
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Dataset:
         label: Column of the label, 0 or 1.
         categorical: Columns that are looked up as they stand, as text.
         numerical: Columns that are numbers.
-        files: Split → file, relative to the folder; `.csv`, `.tsv` or `.parquet`.
+        files: Split → file, relative to the folder; `.csv`, `.tsv`, either with `.gz`, or `.parquet`.
         delimiter: Between the columns of a text file; empty for a comma, or a tab in `.tsv`.
         folder: Where the files are.
     """
@@ -42,6 +43,11 @@ class Dataset:
     def path(self, split: Split) -> Path:
         """The file of a split."""
         return self.folder / self.files[split]
+
+
+def kind_of(name: str) -> str:
+    """One of `KINDS` by a file's name, or nothing."""
+    return next((kind for kind in KINDS if name.lower().endswith(f".{kind}")), "")
 
 
 def read_dataset(folder: Path) -> Dataset:
@@ -75,17 +81,20 @@ def read_dataset(folder: Path) -> Dataset:
     twice = sorted({name for name in dataset.columns if dataset.columns.count(name) > 1})
     if twice:
         raise DataError("a column has two roles", field="dataset.toml", value=twice, remedy="name each column once")
+    extra = sorted(set(dataset.files) - set(SPLITS))
+    if extra:
+        raise DataError("no such split", field="files", value=extra, remedy=f"use one of: {', '.join(SPLITS)}")
     for split in SPLITS:
         if split not in dataset.files:
             raise DataError(
                 "a split has no file", field="files", value=split, remedy=f'add {split} = "<file>" to files'
             )
-        if dataset.path(split).suffix not in (".csv", ".tsv", ".parquet"):
+        if not kind_of(dataset.files[split]):
             raise DataError(
                 "unknown kind of file",
                 field=f"files.{split}",
                 value=dataset.files[split],
-                remedy="use .csv, .tsv or .parquet",
+                remedy=f"use one of: {', '.join(f'.{kind}' for kind in KINDS)}",
             )
         if not dataset.path(split).is_file():
             raise NotReadyError(
@@ -104,9 +113,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         NotReadyError: If it is not there.
         UsageError: If it is no TOML.
     """
-    if not path.is_file():
-        raise NotReadyError("no such file", field="file", value=str(path), remedy="give an existing TOML file")
     try:
-        return tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(path.read_text())  # a pipe such as /dev/stdin will do
+    except FileNotFoundError:
+        raise NotReadyError(
+            "no such file", field="file", value=str(path), remedy="give an existing TOML file"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"not TOML: {error}", field="file", value=str(path), remedy="mend the file") from None

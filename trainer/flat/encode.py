@@ -4,7 +4,7 @@ A folder `<hash>` holds `<split>.ids.npy` (int32, [rows, categorical fields]), `
 embedded numbers], NaN = missing), `<split>.labels.npy` (float32) and `fields.json`.
 """
 
-# ruff: noqa: S608 - columns stand quoted in the SQL, values are bound
+# ruff: noqa: S608 - columns are named by position in the SQL, values are bound
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from features import atomic
-from features.errors import DataError
 from trainer.flat.columns import Bucketised, Categorical, Column, Embedded
 from trainer.flat.dataset import SPLITS, Dataset, Split
 from trainer.flat.recipe import DataRecipe
+from trainer.flat.source import as_text, extract
 from trainer.models.schema import Feature, Schema
 
 CHUNK = 1 << 18  # rows encoded at once
-VERSION = 1
+VERSION = 2
+PATIENCE_S = 86400.0  # that a run waits for another's arrays
+NUMERAL = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?"
+WHOLE = r"^(-?(?:0|[1-9][0-9]*))\.0+$"
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,12 @@ class Encoded:
     Args:
         folder: Where it is.
         schema: Its fields: those with indices first, in order, then the embedded numbers.
+        unseen: `valid` and `test` → field → share of the values that share row 0 though they are not missing.
     """
 
     folder: Path
     schema: Schema
+    unseen: dict[str, dict[str, float]]
 
     def split(self, name: Split) -> Arrays:
         """One of its splits."""
@@ -78,22 +83,18 @@ def encode(dataset: Dataset, recipe: DataRecipe, cache: Path) -> Encoded:
         cache: Folder of encoded sets; one made from the same files in the same way is used again.
 
     Raises:
-        DataError: If a column is missing, a label is not 0 or 1, or a number is none.
+        DataError: If a file cannot be read, a column is missing, a label is not 0 or 1, or a number is none.
+        LockedError: If another process encodes the same set for a day.
     """
     folder = cache / fingerprint(dataset, recipe)
     if not folder.exists():
-        with atomic.new_folder(folder) as work, duckdb.connect() as db:
-            db.execute("SET preserve_insertion_order = true")
-            tables = {split: _columns(db, dataset, recipe, split, work) for split in SPLITS}
-            fields = _learn(db, dataset, recipe, tables["train"])
-            for split in SPLITS:
-                _write(db, dataset, fields, tables[split], work, split)
-            (work / "fields.json").write_text(json.dumps([field.describe() for field in fields]))
-            for path in work.glob("*.parquet"):
-                path.unlink()
+        # A run beside this one waits for the other's arrays instead of making them again.
+        with atomic.lock(cache / f".{folder.name}.lock", timeout_s=PATIENCE_S):
+            if not folder.exists():
+                _encode(dataset, recipe, folder)
     described = json.loads((folder / "fields.json").read_text())
-    features = tuple(Feature(f["name"], "item", f["name"], f["rows"], kind=f["kind"]) for f in described)
-    return Encoded(folder, Schema(features, tasks=("ctr",)))
+    features = tuple(Feature(f["name"], "item", f["name"], f["rows"], kind=f["kind"]) for f in described["fields"])
+    return Encoded(folder, Schema(features, tasks=("ctr",)), described["unseen"])
 
 
 def fingerprint(dataset: Dataset, recipe: DataRecipe) -> str:
@@ -110,88 +111,61 @@ def fingerprint(dataset: Dataset, recipe: DataRecipe) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _as_text(dataset: Dataset, recipe: DataRecipe) -> tuple[str, ...]:
-    """Numbers that become categories of their own in the SQL."""
-    return dataset.numerical if recipe.numerical == "bucket" and recipe.bucketing == "squared_log" else ()
-
-
-def _double(name: str) -> str:
-    return f"TRY_CAST({_quoted(name)} AS DOUBLE)"
-
-
-def _squared_log(x: str) -> str:
-    """The category that is usual for Criteo: ⌊ln(x)²⌋ above 2, else x cut to an integer (so that 3 and 1 coincide)."""
-    return f"CAST(CAST(CASE WHEN {x} > 2 THEN floor(ln({x}) ** 2) ELSE trunc({x}) END AS BIGINT) AS VARCHAR)"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _columns(db: duckdb.DuckDBPyConnection, dataset: Dataset, recipe: DataRecipe, split: Split, work: Path) -> Path:
-    """The split's wanted columns as Parquet, so that a text file is parsed once: text, or doubles; and the label."""
-    path = dataset.path(split)
-    if path.suffix == ".parquet":
-        source, arguments = "read_parquet(?)", [str(path)]
-    else:
-        delimiter = dataset.delimiter or ("\t" if path.suffix == ".tsv" else ",")
-        source, arguments = "read_csv(?, all_varchar = true, header = true, delim = ?)", [str(path), delimiter]
-    try:
-        have = {row[0] for row in db.execute(f"DESCRIBE SELECT * FROM {source}", arguments).fetchall()}
-    except duckdb.Error as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"cannot be read: {reason}", field=f"files.{split}", value=str(path), remedy="mend the file"
-        ) from None
-    missing = [name for name in dataset.columns if name not in have]
-    if missing:
-        raise DataError(
-            "columns are missing", field=f"files.{split}", value=missing, remedy=f"there are {sorted(have)}"
-        )
-    numbers = (dataset.label, *dataset.numerical)
-    select = ", ".join(
-        [f"CAST({_quoted(n)} AS VARCHAR) AS {_quoted(n)}" for n in dataset.categorical]
-        + [f"{_double(n)} AS {_quoted(n)}" for n in numbers if n not in _as_text(dataset, recipe)]
-        + [f"{_squared_log(_double(n))} AS {_quoted(n)}" for n in _as_text(dataset, recipe)]
-        + [f"({_quoted(n)} IS NOT NULL AND {_double(n)} IS NULL) AS {_quoted('?' + n)}" for n in numbers]
-    )
-    out = work / f"{split}.parquet"
-    target = str(out).replace("'", "''")
-    db.execute(f"COPY (SELECT {select} FROM {source}) TO '{target}' (FORMAT parquet)", arguments)
-    for name in numbers:
-        (count,) = db.execute(
-            f"SELECT count(*) FROM read_parquet(?) WHERE {_quoted('?' + name)}", [str(out)]
-        ).fetchall()[0]
-        if count:
-            raise DataError(f"{count} values are no numbers", field=name, value=str(path), remedy="mend the column")
-    label = _quoted(dataset.label)
-    bad = db.execute(
-        f"SELECT {label} FROM read_parquet(?) WHERE {label} IS NULL OR {label} NOT IN (0, 1) LIMIT 1",
-        [str(out)],
-    ).fetchall()
-    if bad:
-        raise DataError("a label is not 0 or 1", field=dataset.label, value=bad[0][0], remedy=f"mend {path}")
-    return out
+def _encode(dataset: Dataset, recipe: DataRecipe, folder: Path) -> None:
+    with atomic.new_folder(folder) as work, duckdb.connect() as db:
+        db.execute("SET preserve_insertion_order = true")
+        # It believes a Parquet file's least and greatest values, which leave NaN out, and takes isnan(x) for false.
+        db.execute("SET disabled_optimizers = 'statistics_propagation'")
+        tables = {split: extract(db, dataset, recipe, split, work) for split in SPLITS}
+        fields = _learn(db, dataset, recipe, tables["train"])
+        unseen = {split: _write(db, dataset, fields, tables[split], work, split) for split in SPLITS}
+        described = {
+            "fields": [field.describe() for field in fields],
+            "unseen": {split: unseen[split] for split in SPLITS if split != "train"},
+        }
+        (work / "fields.json").write_text(json.dumps(described))
+        for path in tables.values():
+            path.unlink()
 
 
 def _learn(db: duckdb.DuckDBPyConnection, dataset: Dataset, recipe: DataRecipe, train: Path) -> list[Column]:
     """Vocabularies, edges and scales from the train split."""
     fields: list[Column] = []
-    texts = _as_text(dataset, recipe)
+    texts = as_text(dataset, recipe)
     for name in (*dataset.categorical, *texts):
-        column = _quoted(name)
+        numerals = name not in texts and _numerals(db, _at(dataset, name), train)
+        text = _text(_at(dataset, name), numerals)
         rows = db.execute(
-            f"SELECT {column} FROM read_parquet(?) WHERE {column} IS NOT NULL GROUP BY 1 HAVING count(*) >= ? "
+            f"SELECT {text} FROM read_parquet(?) WHERE {text} IS NOT NULL GROUP BY 1 HAVING count(*) >= ? "
             "ORDER BY count(*) DESC, 1",
             [str(train), recipe.min_count],
         ).fetchall()
-        fields.append(Categorical(name, [row[0] for row in rows]))
-    fields += [_number(db, name, recipe, train) for name in dataset.numerical if name not in texts]
+        fields.append(Categorical(name, [row[0] for row in rows], numerals))
+    fields += [_number(db, name, _at(dataset, name), recipe, train) for name in dataset.numerical if name not in texts]
     return sorted(fields, key=lambda field: isinstance(field, Embedded))
 
 
-def _number(db: duckdb.DuckDBPyConnection, name: str, recipe: DataRecipe, train: Path) -> Column:
-    x = _quoted(name)
+def _at(dataset: Dataset, name: str) -> str:
+    """The name of a column in an extracted split."""
+    return f"c{dataset.columns.index(name)}"
+
+
+def _numerals(db: duckdb.DuckDBPyConnection, column: str, train: Path) -> bool:
+    """Whether all values are plain numerals; `007` is none, nor is `1e5`."""
+    other = db.execute(
+        f"SELECT 1 FROM read_parquet(?) WHERE NOT regexp_full_match({column}, '{NUMERAL}') LIMIT 1", [str(train)]
+    ).fetchall()
+    return not other
+
+
+def _text(column: str, numerals: bool) -> str:
+    """A category's text; among numerals a whole one loses its zeros after the point, which come and go with gaps."""
+    if not numerals:
+        return column
+    return f"CASE WHEN contains({column}, '.') THEN regexp_replace({column}, '{WHOLE}', '\\1') ELSE {column} END"
+
+
+def _number(db: duckdb.DuckDBPyConnection, name: str, x: str, recipe: DataRecipe, train: Path) -> Column:
     if recipe.numerical == "bucket":
         shares = [i / recipe.buckets for i in range(1, recipe.buckets)]
         (found,) = db.execute(f"SELECT quantile_disc({x}, {shares}) FROM read_parquet(?)", [str(train)]).fetchall()[0]
@@ -209,10 +183,9 @@ def _number(db: duckdb.DuckDBPyConnection, name: str, recipe: DataRecipe, train:
 
 def _write(
     db: duckdb.DuckDBPyConnection, dataset: Dataset, fields: list[Column], source: Path, work: Path, split: Split
-) -> None:
+) -> dict[str, float]:
+    """The split's arrays; returns field → share of the values that have no row of their own."""
     (rows,) = db.execute("SELECT count(*) FROM read_parquet(?)", [str(source)]).fetchall()[0]
-    if not rows:
-        raise DataError("a split is empty", field=f"files.{split}", value=dataset.files[split], remedy="put rows there")
     indexed = [field for field in fields if not isinstance(field, Embedded)]
     embedded = [field for field in fields if isinstance(field, Embedded)]
 
@@ -223,20 +196,28 @@ def _write(
     ids_NF = new("ids", np.int32, rows, max(len(indexed), 1))
     numbers_NK = new("numbers", np.float32, rows, max(len(embedded), 1))
     labels_N = new("labels", np.float32, rows)
-    start = 0
-    for batch in _batches(db, source):
+    present, unseen, start = np.zeros(len(indexed)), np.zeros(len(indexed)), 0
+    for batch in _batches(db, dataset, fields, source):
         end = start + batch.num_rows
         for i, field in enumerate(indexed):
-            ids_NF[start:end, i] = field.indices(batch.column(field.name))
+            values = batch.column(_at(dataset, field.name))
+            indices = ids_NF[start:end, i] = field.indices(values)
+            present[i] += len(values) - values.null_count
+            unseen[i] += np.count_nonzero(indices == 0) - values.null_count
         for i, number in enumerate(embedded):
-            numbers_NK[start:end, i] = number.numbers(batch.column(number.name))
-        labels_N[start:end] = batch.column(dataset.label).to_numpy(zero_copy_only=False)
+            numbers_NK[start:end, i] = number.numbers(batch.column(_at(dataset, number.name)))
+        labels_N[start:end] = batch.column("c0").to_numpy(zero_copy_only=False)
         start = end
     for array in (ids_NF, numbers_NK, labels_N):
         array.flush()
+    shares = unseen / np.maximum(present, 1)
+    return {field.name: round(float(share), 6) for field, share in zip(indexed, shares, strict=True)}
 
 
-def _batches(db: duckdb.DuckDBPyConnection, source: Path) -> Iterator[pa.RecordBatch]:
-    relation = db.sql("SELECT * FROM read_parquet($path)", params={"path": str(source)})
-    reader = relation.to_arrow_reader(CHUNK)
-    yield from reader
+def _batches(
+    db: duckdb.DuckDBPyConnection, dataset: Dataset, fields: list[Column], source: Path
+) -> Iterator[pa.RecordBatch]:
+    columns = {_at(dataset, field.name): getattr(field, "numerals", False) for field in fields}
+    select = ", ".join(["c0", *(f"{_text(column, numerals)} AS {column}" for column, numerals in columns.items())])
+    relation = db.sql(f"SELECT {select} FROM read_parquet($path)", params={"path": str(source)})
+    yield from relation.to_arrow_reader(CHUNK)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from features.errors import UsageError
 from trainer.flat.dataset import read_toml
 from trainer.models.recipe import RecipeError, parse
-from trainer.models.registry import parse_recipe
+from trainer.models.registry import model_class, parse_recipe
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class DataRecipe:
         bucketing: `quantile`: equal-frequency buckets; `squared_log`: the integer ⌊ln(x)²⌋ above 2 and x without its
             fraction below becomes a category like any other, `min_count` included, as is usual for Criteo.
         buckets: How many, for `quantile`.
+        missing: What becomes of a missing number: `row` gives it row 0; `zero` puts 0 in its place before anything
+            else, and sends the category 0 of `squared_log` to row 0, as FuxiCTR does.
     """
 
     min_count: int = 1
@@ -31,6 +33,7 @@ class DataRecipe:
     scale: Literal["none", "standard", "minmax", "log"] = "none"
     bucketing: Literal["quantile", "squared_log"] = "quantile"
     buckets: int = 10
+    missing: Literal["row", "zero"] = "row"
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,13 @@ class TrainRecipe:
         l2_embedding: λ of (λ/2) Σ w² over the embedding tables, linear weights included, added to the loss.
         l1_embedding: λ of λ Σ |w| over the same.
         l2_rows: Whether these count the whole tables at each step, or the rows that the batch touched, once each.
+        l2_linear: The same over first-order weights (the space `linear`) in place of `l2_embedding`; none: the same.
         l2_net: λ of (λ/2) Σ w² over all other parameters.
         l1_net: λ of λ Σ |w| over the same.
         l2_net_of: Whether biases and normalisations belong to them, or matrices alone.
         embedding_dropout: Share dropped of the looked-up vectors; linear weights are spared.
         initialiser: `xavier_normal` for matrices with zero biases, or each layer's own.
+        cin_initialiser: The same for the CIN of xDeepFM alone: `own` is torch's, as in FuxiCTR before version 2.
         number_initialiser: The vector of an embedded number: as the tables, or `xavier_normal` of a 1 → width layer.
         seed: Seed of initial weights, order and dropout.
         threads: CPU threads; 0 leaves torch's choice.
@@ -86,11 +91,13 @@ class TrainRecipe:
     l2_embedding: float = 0.0
     l1_embedding: float = 0.0
     l2_rows: Literal["table", "touched"] = "table"
+    l2_linear: float | None = None
     l2_net: float = 0.0
     l1_net: float = 0.0
     l2_net_of: Literal["all", "matrices"] = "all"
     embedding_dropout: float = 0.0
     initialiser: Literal["xavier_normal", "own"] = "xavier_normal"
+    cin_initialiser: Literal["xavier_normal", "own"] = "xavier_normal"
     number_initialiser: Literal["table", "xavier_normal"] = "table"
     seed: int = 0
     threads: int = 0
@@ -134,32 +141,71 @@ def read_recipe(path: Path | None, model: str, seed: int | None = None) -> tuple
         raise UsageError(
             "[model] is no table", field="model", value=own, remedy="write the model's fields below [model]"
         )
+    if "optimizer" in own:
+        raise UsageError(
+            "a flat set has one optimiser, that of [train]",
+            field="model.optimizer",
+            value=own["optimizer"],
+            remedy="set train.learning_rate and train.optimizer",
+        )
     try:
         recipe = parse(FlatRecipe, values)
-        typed = parse_recipe(model, own)
         _check(recipe)
+        model_class(model)
     except RecipeError as error:
         raise usage(error) from None
-    return FlatRecipe(recipe.data, recipe.train, own), typed
+    try:
+        return FlatRecipe(recipe.data, recipe.train, own), parse_recipe(model, own)
+    except RecipeError as error:
+        raise usage(error, "model.") from None
 
 
-def usage(error: RecipeError) -> UsageError:
-    """The same as an error of the command line."""
-    return UsageError(error.what, field=error.field, value=error.value, remedy=error.remedy)
+def usage(error: RecipeError, prefix: str = "") -> UsageError:
+    """The same as an error of the command line; `prefix` is the table that its field stands in."""
+    field = error.field if error.field == "model" else prefix + error.field
+    return UsageError(error.what, field=field, value=error.value, remedy=error.remedy)
+
+
+# Field → interval that its value has to lie in; a round bracket leaves the end out.
+RANGES = {
+    "data.min_count": "[1, inf)",
+    "data.buckets": "[2, inf)",
+    "train.batch_size": "[1, inf)",
+    "train.epochs": "[1, inf)",
+    "train.patience": "[1, inf)",
+    "train.min_delta": "(-inf, inf)",
+    "train.learning_rate": "(0, inf)",
+    "train.reduce_factor": "[0, 1]",
+    "train.min_learning_rate": "[0, inf)",
+    "train.beta1": "[0, 1)",
+    "train.beta2": "[0, 1)",
+    "train.epsilon": "(0, inf)",
+    "train.clip_norm": "[0, inf)",
+    "train.l2_embedding": "[0, inf)",
+    "train.l1_embedding": "[0, inf)",
+    "train.l2_linear": "[0, inf)",
+    "train.l2_net": "[0, inf)",
+    "train.l1_net": "[0, inf)",
+    "train.embedding_dropout": "[0, 1)",
+    "train.seed": "[0, inf)",
+    "train.threads": "[0, inf)",
+}
 
 
 def _check(recipe: FlatRecipe) -> None:
-    train, data = recipe.train, recipe.data
-    for name, value, least in (
-        ("train.batch_size", train.batch_size, 1),
-        ("train.epochs", train.epochs, 1),
-        ("train.patience", train.patience, 1),
-        ("data.min_count", data.min_count, 1),
-        ("data.buckets", data.buckets, 2),
+    train = recipe.train
+    for name, interval in RANGES.items():
+        table, key = name.split(".")
+        value = getattr(getattr(recipe, table), key)
+        low, high = (float(end) for end in interval[1:-1].split(","))
+        inside = value is None or (low <= value <= high and (value != low or interval[0] == "["))
+        if not inside or (value == high and interval[-1] == ")"):
+            raise RecipeError("out of range", field=name, value=value, remedy=f"use a value in {interval}")
+    if (
+        train.optimizer == "lazy_adam"
+        and train.l2_rows == "table"
+        and (train.l2_embedding or train.l1_embedding or train.l2_linear)
     ):
-        if value < least:
-            raise RecipeError("too small", field=name, value=value, remedy=f"use {least} or more")
-    if train.optimizer == "lazy_adam" and train.l2_rows == "table" and (train.l2_embedding or train.l1_embedding):
         raise RecipeError(
             "lazy_adam moves touched rows alone", field="train.l2_rows", value="table", remedy="use 'touched', or adam"
         )

@@ -141,6 +141,7 @@ def test_wrong_files_are_named(tmp_path: Path, rows: str, field: str) -> None:
         ('label = "y"\nsequence = ["shop"]', DataError, "sequence"),
         (TOML.format("csv").replace("test.csv", "gone.csv"), NotReadyError, "files.test"),
         (TOML.format("csv").replace("test.csv", "test.xls"), DataError, "files.test"),
+        (TOML.format("csv").replace("files = {", 'files = {dev = "valid.csv", '), DataError, "files"),
     ],
 )
 def test_wrong_descriptions_are_named(tmp_path: Path, text: str | None, error: type[Exception], field: str) -> None:

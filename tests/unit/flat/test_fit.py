@@ -215,7 +215,7 @@ def test_every_baseline_trains_on_a_flat_set(folder: Path, tmp_path: Path, model
 @pytest.mark.parametrize(
     ("text", "field"),
     [
-        ("[model]\nwidht = 4", "widht"),
+        ("[model]\nwidht = 4", "model.widht"),
         ("[train]\nbatch = 4", "train.batch"),
         ("[train]\nbatch_size = 0", "train.batch_size"),
         ("[train]\nwatch = 'f1'", "train.watch"),
