@@ -266,7 +266,7 @@ class RowWiseAdagrad(torch.optim.Optimizer):
         start: Where the sums start.
     """
 
-    def __init__(self, tables: Iterable[nn.Parameter], lr: float, start: float = 0.0) -> None:
+    def __init__(self, tables: Iterable[Tensor], lr: float, start: float = 0.0) -> None:
         super().__init__(tables, {"lr": lr, "start": start})
 
     @torch.no_grad()
