@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
 
 from features.content.store import Widths
-from freshrank.studies.zoo import table, zoo
+from freshrank.studies.zoo import measure, table, zoo
 from tests.trainer.run import make_job
-from tests.trainer.windows import make_window
+from tests.trainer.windows import Made, make_window
 
 
 def test_models_are_trained_and_scored_once(tmp_path: Path) -> None:
@@ -25,3 +31,38 @@ def test_models_are_trained_and_scored_once(tmp_path: Path) -> None:
     assert by_name["din"].tables > by_name["lr"].tables > 0
     assert zoo(jobs, tmp_path / "bundles", lines.append) == rows
     assert table(rows).count("\n") == 3
+
+
+# one of every family, the slow ones narrower than their papers; each baseline of a family learns like its fellows here
+FAMILIES: dict[str, dict[str, Any]] = {
+    "camenn": {"width": 32, "heads": 4, "feed_forward": 64, "history_items": 3, "alignment_weight": 0.0},
+    "fashionbert": {"width": 16, "heads": 2, "feed_forward": 16, "layers": 1},
+    "marn": {},
+    "lr": {},
+    "ffm": {},
+    "din": {},
+    "dmf": {},
+}
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A window large enough to learn taste, price and quality from in two epochs."""
+    return make_window(tmp_path_factory.mktemp("city"), requests_a_day=120, days=4, items=40, candidates=6)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_fresh_day_is_told_better_than_by_a_constant(name: str, city: Made, tmp_path: Path) -> None:
+    """On the day after training: less log loss than the day's own base rate has, and an AUC that is no chance."""
+    files = sorted((city.window / "eval").glob("*.parquet"))
+    bought = np.concatenate([x for f in files for x in pq.read_table(f)["purchased"].to_pylist()])
+    rate, positives = float(bought.mean()), int(bought.sum())
+    negatives = len(bought) - positives
+    constant = -rate * math.log(rate) - (1 - rate) * math.log(1 - rate)
+    chance = math.sqrt((len(bought) + 1) / (12 * positives * negatives))  # standard error of the AUC of chance
+    row = measure(make_job(city, tmp_path, name, FAMILIES[name], epochs=2, evaluations=1), tmp_path / "bundles")
+    assert row.positives == positives
+    assert row.log_loss is not None
+    assert row.auc is not None
+    assert row.log_loss < constant - 0.005
+    assert row.auc > 0.5 + 3 * chance
