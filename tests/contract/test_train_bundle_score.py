@@ -34,13 +34,35 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make_window(folder, requests_a_day=12, days=3, items=30, candidates=5, widths=widths)
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
-def test_trains_bundles_and_scores_the_same(name: str, made: Made, tmp_path: Path) -> None:
-    job = make_job(made, tmp_path, name, SMALL.get(name), epochs=1, evaluations=1, max_buys=4, max_behaviours=5)
+MARN = {"width": 8, "title_filters": 4, "hidden": [16]}
+VARIANTS: list[tuple[str, dict[str, Any], str]] = [
+    *((name, {}, "cvr") for name in sorted(REGISTRY)),
+    ("camenn", {"attention": "joint"}, "cvr"),
+    ("camenn", {"frame": "mmoe"}, "cvr"),
+    ("camenn", {"frame": "mose"}, "cvr"),
+    ("camenn", {"history": "tokens"}, "ctr"),
+    ("marn", MARN | {"fusion": "conc"}, "cvr"),
+    ("marn", MARN | {"fusion": "ids"}, "cvr"),
+    ("marn", MARN | {"fusion": "maf"}, "ctr"),
+    ("mmoe", {}, "ctr"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "task"),
+    VARIANTS,
+    ids=["-".join([n, *(v for v in r.values() if isinstance(v, str)), t]) for n, r, t in VARIANTS],
+)
+def test_trains_bundles_and_scores_the_same(
+    name: str, recipe: dict[str, Any], task: str, made: Made, tmp_path: Path
+) -> None:
+    recipe = SMALL.get(name, {}) | recipe
+    settings: dict[str, Any] = {"epochs": 1, "evaluations": 1, "max_buys": 4, "max_behaviours": 5, "tasks": (task,)}
+    job = make_job(made, tmp_path, name, recipe, **settings)
     with one_worker(tmp_path):
         result = train(job)
         bundle = tmp_path / "bundles" / make_bundle(job, tmp_path / "bundles")
-        trained = _trainer_logits(job, result.step)
+        trained = _trainer_logits(job, result.step, task)
     assert result.steps > 0
     verify(bundle)
     scorer = Scorer(bundle)
@@ -49,13 +71,13 @@ def test_trains_bundles_and_scores_the_same(name: str, made: Made, tmp_path: Pat
     for output in scorer.outputs:
         assert np.isfinite(together[output]).all()
         np.testing.assert_allclose(alone[output], together[output], rtol=1e-5, atol=2e-5, err_msg="alone as in a batch")
-    np.testing.assert_allclose(together["cvr_logit"], trained, rtol=1e-5, atol=2e-5, err_msg="served as trained")
+    np.testing.assert_allclose(together[f"{task}_logit"], trained, rtol=1e-5, atol=2e-5, err_msg="served as trained")
     for inputs, scores in read_probes(bundle):
         for output, logits in scorer.score(inputs).items():
             np.testing.assert_allclose(logits, scores[output], atol=1e-6)
 
 
-def _trainer_logits(job: Any, step: int) -> np.ndarray[Any, Any]:
+def _trainer_logits(job: Any, step: int, task: str) -> np.ndarray[Any, Any]:
     """Logits of the held-out requests by the trainer's own sharded module, from its checkpoint."""
     from dataclasses import replace
 
@@ -67,7 +89,7 @@ def _trainer_logits(job: Any, step: int) -> np.ndarray[Any, Any]:
     run.validation.part = replace(run.validation.part, start=0, end=2**62, limit=0)
     run.validation._stride = 1
     with torch.no_grad():
-        found = [run.model(batch.encoded, score=True)["cvr"] for batch in run.validation.epoch(Position())]
+        found = [run.model(batch.encoded, score=True)[task] for batch in run.validation.epoch(Position())]
     return torch.cat(found).numpy()
 
 
