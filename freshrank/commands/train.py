@@ -17,6 +17,9 @@ def command(
     out: Annotated[
         str, typer.Option(help="Folder of a flat training's result.json; by default runs/<set>-<model>.")
     ] = "",
+    cache: Annotated[
+        str, typer.Option(help="Folder of encoded flat sets, shared by runs; by default encoded beside the output.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
 ) -> None:
     """Train, from nothing or from the incumbent; an interrupted training goes on with its next batch."""
@@ -25,12 +28,14 @@ def command(
     if bool(date) == bool(data):
         raise UsageError("what to train on", field="--date", value=date, remedy="give --date or --data, one of them")
     if data:
-        _flat(data, model, recipe, out, as_json)
+        _flat(data, model, recipe, out, cache, as_json)
         return
     if recipe:
         raise UsageError(
             "a day's recipe stands in the settings", field="--recipe", value=recipe, remedy="set train.recipe.<model>"
         )
+    if cache:
+        raise UsageError("a day has no flat set to encode", field="--cache", value=cache, remedy="leave it out")
     from features.times import parse_date
     from freshrank.retrain import train
 
@@ -48,7 +53,7 @@ def command(
     )
 
 
-def _flat(data: str, model: str, recipe: str, out: str, as_json: bool) -> None:
+def _flat(data: str, model: str, recipe: str, out: str, cache: str, as_json: bool) -> None:
     from pathlib import Path
 
     from freshrank.settings import load
@@ -56,9 +61,10 @@ def _flat(data: str, model: str, recipe: str, out: str, as_json: bool) -> None:
 
     began, model = time.monotonic(), model or load().train.model
     target = Path(out) if out else Path("runs") / f"{Path(data).resolve().name}-{model}"
-    result = run(Path(data), model, Path(recipe) if recipe else None, target)
+    result = run(Path(data), model, Path(recipe) if recipe else None, target, cache=Path(cache) if cache else None)
     if as_json:
         print(json.dumps(result))
         return
-    shown = f"AUC {result['auc']:.4f}, log loss {result['logloss']:.4f} on the test split"
+    auc, loss = ("-" if result[name] is None else f"{result[name]:.4f}" for name in ("auc", "logloss"))
+    shown = f"AUC {auc}, log loss {loss} on the test split"
     print(f"train: {model}, {shown}, {target}/result.json, in {time.monotonic() - began:.1f} s")

@@ -5,6 +5,7 @@ Shape suffixes: N rows of a batch, F fields with indices, K embedded numbers.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from features.errors import UsageError
 from trainer.flat.encode import Arrays, Encoded
 from trainer.flat.recipe import TrainRecipe
 from trainer.flat.tables import PlainTables
 from trainer.models.batch import Batch
+from trainer.models.layers.interaction import CIN
 from trainer.models.ranker import Ranker
 
 TASK = "ctr"
@@ -25,7 +28,7 @@ TASK = "ctr"
 
 @dataclass(frozen=True)
 class Score:
-    """AUC (None where there is one class only) and log loss of a split."""
+    """AUC (None where there is one class only) and log loss of a split; None and NaN where the model diverged."""
 
     auc: float | None
     logloss: float
@@ -70,10 +73,16 @@ class FlatModel(nn.Module):
         return logits_N
 
 
-def initialise(ranker: nn.Module) -> None:
-    """Xavier's normal values for every matrix, zero for its bias, as benchmark code does."""
+def initialise(ranker: nn.Module, *, cin: bool = True) -> None:
+    """Xavier's normal values for every matrix, zero for its bias, as benchmark code does.
+
+    Args:
+        ranker: The model.
+        cin: Whether a compressed interaction network gets them too, or keeps its own.
+    """
+    kept = {layer for module in ranker.modules() if isinstance(module, CIN) and not cin for layer in module.modules()}
     for module in ranker.modules():
-        if isinstance(module, nn.Linear | nn.Conv1d):
+        if isinstance(module, nn.Linear | nn.Conv1d) and module not in kept:
             nn.init.xavier_normal_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
@@ -91,6 +100,7 @@ class Fit:
     def __init__(self, model: FlatModel, recipe: TrainRecipe, say: Callable[[str], None]) -> None:
         self.model, self.recipe, self.say = model.to(recipe.device), recipe, say
         self.tables = list(model.tables.parameters())
+        self.linear = {id(p) for name, p in model.tables.tables.named_parameters() if name.split(".")[0] == "linear"}
         self.net = list(model.ranker.parameters())
         self.optimizers = _optimizers(self.tables, self.net, recipe)
 
@@ -99,8 +109,18 @@ class Fit:
 
         Returns:
             All epochs, and the number of the best one.
+
+        Raises:
+            UsageError: If the first epoch diverges, or no batch is full where the rest is dropped.
         """
         train, valid = encoded.split("train"), encoded.split("valid")
+        if self.recipe.drop_last and len(train) < self.recipe.batch_size:
+            raise UsageError(
+                "no batch is full and the rest is dropped",
+                field="train.batch_size",
+                value=self.recipe.batch_size,
+                remedy=f"use {len(train)} or less, or drop_last = false",
+            )
         order = np.random.default_rng(self.recipe.seed)
         epochs: list[Epoch] = []
         best, best_epoch, without_gain = -float("inf"), 0, 0
@@ -114,6 +134,14 @@ class Fit:
             )
             self.say(_line(epochs[-1]))
             watched = _watched(score, self.recipe.watch)
+            if number == 1 and not math.isfinite(watched):
+                raise UsageError(
+                    "the first epoch diverges",
+                    field="train.learning_rate",
+                    value=self.recipe.learning_rate,
+                    remedy="use a smaller one, or scale the numbers",
+                )
+            # Of a later one that diverges NaN is watched, which is no gain: the best epoch so far stays.
             if number == 1 or watched >= best + self.recipe.min_delta:
                 best, best_epoch, without_gain = watched, number, 0
                 weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
@@ -135,6 +163,8 @@ class Fit:
         size = max(self.recipe.batch_size, 8192)
         logits = [self.model(ids, numbers).cpu() for ids, numbers, _ in self._batches(arrays, rows, size)]
         logits_N, labels_N = torch.cat(logits).double(), torch.from_numpy(np.array(arrays.labels_N)).double()
+        if not bool(logits_N.isfinite().all()):
+            return Score(None, math.nan)
         loss = float(nn.functional.binary_cross_entropy_with_logits(logits_N, labels_N))
         both = 0 < int(labels_N.sum()) < len(labels_N)
         return Score(float(roc_auc_score(labels_N.numpy(), logits_N.numpy())) if both else None, loss)
@@ -171,10 +201,12 @@ class Fit:
     def _penalise(self, ids_NF: Tensor, numbers_NK: Tensor) -> None:
         """Add the penalties' gradients, λ w and λ sign(w): the same as their terms in the loss, without their graph."""
         recipe = self.recipe
-        if recipe.l2_embedding or recipe.l1_embedding:
+        first_order = recipe.l2_embedding if recipe.l2_linear is None else recipe.l2_linear
+        if recipe.l2_embedding or recipe.l1_embedding or first_order:
             touched = torch.unique(self.model.tables.rows(ids_NF, numbers_NK)) if recipe.l2_rows == "touched" else None
             for weight in self.tables:
-                _add_penalty(weight, recipe.l2_embedding, recipe.l1_embedding, touched)
+                l2 = first_order if id(weight) in self.linear else recipe.l2_embedding
+                _add_penalty(weight, l2, recipe.l1_embedding, touched)
         if recipe.l2_net or recipe.l1_net:
             for weight in self.net:
                 if weight.dim() > 1 or recipe.l2_net_of == "all":
@@ -251,6 +283,8 @@ def _optimizers(
 
 
 def _watched(score: Score, watch: str) -> float:
+    if not math.isfinite(score.logloss):
+        return math.nan
     auc = score.auc if score.auc is not None else 0.5
     return {"auc": auc, "logloss": -score.logloss, "auc-logloss": auc - score.logloss}[watch]
 
