@@ -166,7 +166,8 @@ def usage(error: RecipeError, prefix: str = "") -> UsageError:
     return UsageError(error.what, field=field, value=error.value, remedy=error.remedy)
 
 
-# Field → interval that its value has to lie in; a round bracket leaves the end out.
+# Field → interval that its value has to lie in; a round bracket leaves the end out. Weights are 32-bit
+# floats: what is beyond their range fails in torch.
 RANGES = {
     "data.min_count": "[1, inf)",
     "data.buckets": "[2, inf)",
@@ -174,20 +175,20 @@ RANGES = {
     "train.epochs": "[1, inf)",
     "train.patience": "[1, inf)",
     "train.min_delta": "(-inf, inf)",
-    "train.learning_rate": "(0, inf)",
+    "train.learning_rate": "(0, 1e30]",
     "train.reduce_factor": "[0, 1]",
-    "train.min_learning_rate": "[0, inf)",
+    "train.min_learning_rate": "[0, 1e30]",
     "train.beta1": "[0, 1)",
     "train.beta2": "[0, 1)",
-    "train.epsilon": "(0, inf)",
-    "train.clip_norm": "[0, inf)",
-    "train.l2_embedding": "[0, inf)",
-    "train.l1_embedding": "[0, inf)",
-    "train.l2_linear": "[0, inf)",
-    "train.l2_net": "[0, inf)",
-    "train.l1_net": "[0, inf)",
+    "train.epsilon": "(0, 1e30]",
+    "train.clip_norm": "[0, 1e30]",
+    "train.l2_embedding": "[0, 1e30]",
+    "train.l1_embedding": "[0, 1e30]",
+    "train.l2_linear": "[0, 1e30]",
+    "train.l2_net": "[0, 1e30]",
+    "train.l1_net": "[0, 1e30]",
     "train.embedding_dropout": "[0, 1)",
-    "train.seed": "[0, inf)",
+    "train.seed": "[0, 1e18]",
     "train.threads": "[0, inf)",
 }
 

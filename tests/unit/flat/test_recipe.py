@@ -24,6 +24,7 @@ from trainer.models.schema import Feature, Schema
         ("[train]\nlearning_rate = nan", "train.learning_rate"),
         ("[train]\nlearning_rate = 0", "train.learning_rate"),
         ("[train]\nlearning_rate = inf", "train.learning_rate"),
+        ("[train]\nlearning_rate = 1e300", "train.learning_rate"),
         ("[train]\nembedding_dropout = 1.5", "train.embedding_dropout"),
         ("[train]\nembedding_dropout = 1.0", "train.embedding_dropout"),
         ("[train]\nl2_embedding = -1", "train.l2_embedding"),
