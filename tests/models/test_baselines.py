@@ -33,51 +33,6 @@ def content_of(name: str) -> dict[str, Any]:
     return {} if name in OF_MODALITIES else {"content": "pooled"}
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_what_is_masked_does_not_matter(name: str) -> None:
-    model, batch = Embedded(name, SCHEMA, content_of(name)), make_batch(SCHEMA, 5)
-    other = make_batch(SCHEMA, 5, seed=1)
-    ids = dict(batch.ids)
-    for sequence, mask in batch.masks_BL.items():
-        assert not mask.all()
-        for field in ids:
-            if field.startswith(f"{sequence}."):
-                ids[field] = torch.where(mask, ids[field], other.ids[field])
-    content = batch.content
-    assert content is not None and not content.image_mask_I.all() and not content.text_mask_IT.all()
-    noise = torch.randn_like
-    content = replace(
-        content,
-        text_ITD=torch.where(content.text_mask_IT[:, :, None], content.text_ITD, noise(content.text_ITD)),
-        image_IPD=torch.where(content.image_mask_I[:, None, None], content.image_IPD, noise(content.image_IPD)),
-        image_global_ID=torch.where(
-            content.image_mask_I[:, None], content.image_global_ID, noise(content.image_global_ID)
-        ),
-        history_BL={n: torch.where(batch.masks_BL[n], x, x * 0 - 1) for n, x in content.history_BL.items()},
-    )
-    torch.testing.assert_close(score(model, replace(batch, ids=ids, content=content)), score(model, batch))
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_a_request_is_scored_alike_alone_and_in_company(name: str) -> None:
-    model, batch = Embedded(name, SCHEMA, content_of(name)), make_batch(SCHEMA, candidates=(3, 1, 4))
-    together = score(model, batch)
-    rows = torch.tensor([4, 5, 6, 7])
-    per_request = batch.request_fields
-    alone = replace(
-        batch,
-        request_S=torch.zeros(4, dtype=torch.long),
-        masks_BL={n: m[2:] for n, m in batch.masks_BL.items()},
-        ids={n: x[2:] if n in per_request or "." in n else x[rows] for n, x in batch.ids.items()},
-        content=replace(
-            batch.content,  # type: ignore[type-var]
-            candidate_S=batch.content.candidate_S[rows],  # type: ignore[union-attr]
-            history_BL={n: x[2:] for n, x in batch.content.history_BL.items()},  # type: ignore[union-attr]
-        ),
-    )
-    torch.testing.assert_close(score(model, alone), together[4:], atol=1e-5, rtol=1e-4)
-
-
 def differs(model: Embedded, batch: Batch, **changes: Any) -> bool:
     return not torch.allclose(score(model, replace(batch, **changes)), score(model, batch), atol=1e-7)
 
@@ -145,14 +100,6 @@ def test_fields_can_be_chosen(name: str) -> None:
     with pytest.raises(RecipeError) as caught:
         build(name, SCHEMA, {"fields": ["colour"]})
     assert caught.value.field == "fields"
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_the_reduced_schema_builds_the_same_model(name: str) -> None:
-    recipe = parse_recipe(name, {"content": "none"})
-    reads = model_class(name).reads(SCHEMA, recipe)
-    shapes = {n: p.shape for n, p in build(name, SCHEMA, {"content": "none"}).named_parameters()}
-    assert {n: p.shape for n, p in build(name, reads, {"content": "none"}).named_parameters()} == shapes
 
 
 def test_tasks() -> None:
