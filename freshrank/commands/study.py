@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from dataclasses import asdict
@@ -65,6 +66,7 @@ def zoo(
     ] = 40000,
     requests_per_batch: Annotated[int, typer.Option(min=1, help="Requests a batch.")] = 48,
     epochs: Annotated[int, typer.Option(min=1, max=100, help="Epochs at most.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Models at a time, a thread each; 0: as many as cores.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
 ) -> None:
     """Every model on one window: trained from nothing in the same way, scored on day D."""
@@ -83,14 +85,17 @@ def zoo(
         model_class(name)
     settings, day = (load(), parse_date(date)) if date else built(CityRun(city_seed))
     window_s = time.monotonic() - began
+    workers = workers or os.cpu_count() or 1
     changes = {"epochs": epochs, "max_candidates": max_candidates, "requests_per_batch": requests_per_batch}
+    # a thread each: two threads make these small products hardly faster
+    changes |= {"threads": 1}
     settings = settings.model_copy(update={"train": settings.train.model_copy(update=changes)})
     jobs = [replace(make_job(settings, day, name), incumbent=None) for name in names]
 
     def say(line: str) -> None:
         print(f"study zoo: {line}", file=sys.stderr, flush=True)
 
-    rows = study.zoo(jobs, settings.layout.bundles, say)
+    rows = study.zoo(jobs, settings.layout.bundles, say, min(workers, len(jobs)))
     if as_json:
         print(json.dumps([asdict(row) for row in rows]))
         return

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from trainer.evaluate.metrics import auc, log_loss, user_auc
 from trainer.evaluate.score import score_day, shown
 from trainer.job import Job
 from trainer.scoring.scorer import Scorer
+
+SLOW = ("naml", "camenn", "fashionbert", "marn", "xdeepfm", "mmss", "dmf", "dien", "dupn")  # in this order
 
 
 @dataclass(frozen=True)
@@ -57,23 +61,45 @@ class Row:
     scoring_ms: float
 
 
-def zoo(jobs: Sequence[Job], bundles: Path, say: Callable[[str], None]) -> list[Row]:
+def zoo(jobs: Sequence[Job], bundles: Path, say: Callable[[str], None], workers: int = 1) -> list[Row]:
     """Train, bundle and score; what is done already is not done again.
 
     Args:
         jobs: A training for each model, all of one window, without an incumbent.
         bundles: Folder of all bundles.
         say: Takes lines of progress.
+        workers: Models at a time, each in a process of its own.
 
     Returns:
         A row a model, best AUC first.
     """
     rows = []
-    for job in jobs:
-        row = measure(job, bundles)
+    for row in _measured(jobs, bundles, workers):
         rows.append(row)
         say(f"{row.model}: AUC {_shown(row.auc)}, log loss {_shown(row.log_loss)}, {row.seconds:.0f} s")
     return sorted(rows, key=lambda row: -(row.auc or 0.0))
+
+
+def _measured(jobs: Sequence[Job], bundles: Path, workers: int) -> Iterator[Row]:
+    """Rows as they get done; the slowest models begin, so that none is left over at the end."""
+    if workers == 1:
+        yield from (measure(job, bundles) for job in jobs)
+        return
+    order = sorted(jobs, key=lambda job: SLOW.index(job.model) if job.model in SLOW else len(SLOW))
+    # torch is loaded here: a forked child would hang in its threads
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread)
+    try:
+        for done in as_completed([pool.submit(measure, job, bundles) for job in order]):
+            yield done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _one_thread() -> None:
+    """A worker's scoring, as its training, has a core to itself."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def measure(job: Job, bundles: Path) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ def test_models_are_trained_and_scored_once(tmp_path: Path) -> None:
     assert by_name["din"].dense > by_name["lr"].dense > 0
     assert by_name["din"].tables > by_name["lr"].tables > 0
     assert zoo(jobs, tmp_path / "bundles", lines.append) == rows
+    elsewhere = [replace(job, checkpoints=str(tmp_path / "again")) for job in jobs]
+    again = zoo(elsewhere, tmp_path / "bundles", lines.append, workers=2)  # in processes of their own
+    assert [(row.model, row.auc, row.log_loss) for row in again] == [(r.model, r.auc, r.log_loss) for r in rows]
     assert table(rows).count("\n") == 3
 
 
