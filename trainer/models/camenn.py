@@ -24,7 +24,7 @@ from trainer.models.layers.mixture import TransformerFrame
 from trainer.models.layers.relu_frame import ReluFrame
 from trainer.models.layers.tokens import Tokens
 from trainer.models.ranker import Ranker
-from trainer.models.recipe import Optimizer, RecipeError
+from trainer.models.recipe import Optimizer, RecipeError, check_ranges
 from trainer.models.schema import Schema, Space
 
 ALIGNMENT = ("ita", "tia")
@@ -81,6 +81,16 @@ class CameNNRecipe:
     alignment_pairs: int = 64
     init_std: float = 0.02
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=4e-4, beta1=0.95, beta2=0.999, weight_decay=1e-4))
+
+    def __post_init__(self) -> None:
+        """Check what goes together, and ranges."""
+        check_ranges(self)
+        if self.width % self.heads:
+            remedy = f"use a divisor of width {self.width}"
+            raise RecipeError("does not divide the width", field="heads", value=self.heads, remedy=remedy)
+        if self.top_k > self.experts:
+            remedy = f"use at most experts, {self.experts}"
+            raise RecipeError("more than there are experts", field="top_k", value=self.top_k, remedy=remedy)
 
 
 class CameNN(Ranker):

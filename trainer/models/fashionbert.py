@@ -22,7 +22,7 @@ from trainer.models.layers.memory import Memory
 from trainer.models.layers.mlp import MLP
 from trainer.models.layers.packing import back, groups
 from trainer.models.ranker import Ranker
-from trainer.models.recipe import Optimizer, RecipeError
+from trainer.models.recipe import Optimizer, RecipeError, check_ranges
 from trainer.models.schema import Schema, Space
 
 ALIGNMENT = ("ita", "tia")
@@ -67,6 +67,13 @@ class FashionBERTRecipe:
     hidden: tuple[int, ...] = (128, 64)
     init_std: float = 0.01
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=4e-4, beta1=0.95, beta2=0.999, weight_decay=1e-4))
+
+    def __post_init__(self) -> None:
+        """Check what goes together, and ranges."""
+        check_ranges(self)
+        if self.width % self.heads:
+            remedy = f"use a divisor of width {self.width}"
+            raise RecipeError("does not divide the width", field="heads", value=self.heads, remedy=remedy)
 
 
 def adaptive_weights(losses_K: Tensor) -> Tensor:

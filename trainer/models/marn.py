@@ -23,7 +23,7 @@ from trainer.models.layers.property_gru import PropertyGRU, StateAttention
 from trainer.models.layers.reversal import reversal_strength
 from trainer.models.layers.text_cnn import TextCNN
 from trainer.models.ranker import Ranker
-from trainer.models.recipe import Optimizer, RecipeError
+from trainer.models.recipe import Optimizer, RecipeError, check_ranges
 from trainer.models.schema import Feature, Schema, Space
 
 Fusion = Literal["ids", "image", "conc", "maf", "maf_adv", "maf_ddma"]
@@ -84,6 +84,10 @@ class MARNRecipe:
             name="adagrad", lr=0.1, eps=1e-8, initial_accumulator=0.1, table_lr=0.1, table_exact=True
         )
     )
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        check_ranges(self)
 
 
 class MARN(Ranker):

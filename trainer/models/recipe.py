@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
@@ -59,6 +60,43 @@ class Optimizer:
     table_initial_accumulator: float = 0.0
     table_exact: bool = False
 
+    def __post_init__(self) -> None:
+        """Check rates, decays and first sums."""
+        check_ranges(self)
+
+
+def check_ranges(recipe: object, zero: tuple[str, ...] = ("history_items",)) -> None:
+    """Check a recipe's numbers by their kind: shares that are dropped, counts and widths, weights and deviations.
+
+    Args:
+        recipe: The recipe.
+        zero: Counts that may be 0.
+
+    Raises:
+        RecipeError: If one is out of range.
+
+    Example:
+        >>> check_ranges(Optimizer(lr=-1.0))
+        Traceback (most recent call last):
+        trainer.models.recipe.RecipeError: out of range: lr = -1.0; use a finite number above 0
+    """
+    for each in fields(cast(Any, recipe)):
+        value = getattr(recipe, each.name)
+        numbers = value if isinstance(value, tuple) else tuple(value.values()) if isinstance(value, dict) else (value,)
+        numbers = tuple(x for x in numbers if isinstance(x, int | float) and not isinstance(x, bool))
+        if each.name in ("lr", "table_lr", "eps"):
+            right, remedy = all(0 < x < math.inf for x in numbers), "use a finite number above 0"
+        elif each.name == "masked":
+            right, remedy = all(0 <= x <= 1 for x in numbers), "use a share from 0 to 1"
+        elif each.name.endswith("dropout") or each.name in ("beta1", "beta2"):
+            right, remedy = all(0 <= x < 1 for x in numbers), "use a share from 0 to below 1"
+        elif each.name in zero or any(isinstance(x, float) for x in numbers):
+            right, remedy = all(0 <= x < math.inf for x in numbers), "use 0 or more"
+        else:
+            right, remedy = all(x >= 1 for x in numbers), "use 1 or more"
+        if not right:
+            raise RecipeError("out of range", field=each.name, value=value, remedy=remedy)
+
 
 def parse(kind: type[R], values: Mapping[str, Any] | None = None, prefix: str = "") -> R:
     """A typed recipe from a mapping; what the mapping leaves out keeps its default.
@@ -87,7 +125,12 @@ def parse(kind: type[R], values: Mapping[str, Any] | None = None, prefix: str = 
         factory = known[name].default_factory
         default = known[name].default if factory is MISSING else factory()
         given[name] = _value(hints[name], value, prefix + name, default)
-    return kind(**given)
+    try:
+        return kind(**given)
+    except RecipeError as error:  # a range: known by its own name alone
+        if not prefix:
+            raise
+        raise RecipeError(error.what, field=prefix + error.field, value=error.value, remedy=error.remedy) from None
 
 
 def plain(recipe: object) -> dict[str, Any]:

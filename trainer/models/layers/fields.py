@@ -5,7 +5,6 @@ Shape suffixes: B requests, S candidates, F fields, L positions of a history, D 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from trainer.models.batch import Batch
 from trainer.models.layers.content import PooledContent
 from trainer.models.layers.masked import masked_mean
-from trainer.models.recipe import Optimizer, RecipeError
+from trainer.models.recipe import Optimizer, RecipeError, check_ranges
 from trainer.models.schema import Feature, Schema, Space
 
 
@@ -43,25 +42,9 @@ class InputRecipe:
         Raises:
             RecipeError: If one is out of range.
         """
-        for each in fields(self):
-            value = getattr(self, each.name)
-            numbers = value if isinstance(value, tuple) else (value,)
-            if each.name.endswith("dropout"):
-                _within(each.name, value, all(0 <= x < 1 for x in numbers), "use a share from 0 to below 1")
-            elif each.name == "init_std":
-                _within(each.name, value, 0 <= value < math.inf, "use 0 or more")
-            elif each.name == "history_items":  # 0 stands for all
-                _within(each.name, value, value >= 0, "use 0 or more")
-            else:
-                counts = [x for x in numbers if isinstance(x, int) and not isinstance(x, bool)]
-                _within(each.name, value, all(x >= 1 for x in counts), "use 1 or more")
-            if each.name == "cin":
-                _within(each.name, value, len(value) > 0, "name the maps of a layer, or use deepfm")
-
-
-def _within(name: str, value: object, right: bool, remedy: str) -> None:
-    if not right:
-        raise RecipeError("out of range", field=name, value=value, remedy=remedy)
+        check_ranges(self)
+        if "cin" in {each.name for each in fields(self)} and not self.cin:  # type: ignore[attr-defined]
+            raise RecipeError("out of range", field="cin", value=(), remedy="name the maps of a layer, or use deepfm")
 
 
 @dataclass(frozen=True)
