@@ -151,7 +151,7 @@ def fill(module: DistributedModelParallel, weights: Mapping[str, Tensor], sums: 
 
 
 def first_sums(weights: Mapping[str, Tensor], optimizer: Optimizer) -> dict[str, Tensor]:
-    """Where the tables' Adagrad begins, table name → sums; empty for zeros."""
+    """Where the tables' Adagrad begins: table name → sums; empty for zeros."""
     if not optimizer.table_initial_accumulator:
         return {}
     start, exact = optimizer.table_initial_accumulator, optimizer.table_exact

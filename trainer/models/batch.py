@@ -43,12 +43,9 @@ class ContentBatch:
 
     def take(self, rows: Tensor) -> ContentBatch:
         """Some of the items alone, by their rows; candidates and histories point nowhere any more."""
-        tokens = {
-            f.name: getattr(self, f.name)[rows]
-            for f in fields(self)
-            if f.name.endswith(("_ITD", "_IT", "_IPD", "_ID", "_I"))
-        }
-        return replace(self, **tokens, candidate_S=self.candidate_S[:0], history_BL={})
+        of_batch = ("candidate_S", "history_BL")
+        own = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name not in of_batch}
+        return replace(self, **own, candidate_S=self.candidate_S[:0], history_BL={})
 
 
 @dataclass(frozen=True)
