@@ -36,7 +36,7 @@ def schedule() -> str:
     if name in os.environ:
         return os.environ[name].strip()
     file = Path(os.environ.get("FRESHRANK_SETTINGS") or ROOT / "freshrank.toml")
-    values = tomllib.loads(file.read_text()) if file.exists() else {}
+    values = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     return str(values.get("airflow", {}).get("schedule", "0 2 * * *")).strip()
 
 
@@ -80,7 +80,7 @@ def step(name: str, arguments: str, **options: Any) -> BashOperator:
 def gate(day: str) -> str:
     """Ask the gate; the decision and its reasons are in the log, and the branch taken shows in the graph."""
     ended = subprocess.run(
-        [FRESHRANK, "gate", "--date", day, "--json"], stdout=subprocess.PIPE, text=True, timeout=1800
+        [FRESHRANK, "gate", "--date", day, "--json"], stdout=subprocess.PIPE, encoding="utf-8", timeout=1800
     )
     if ended.returncode:
         raise RuntimeError(f"freshrank gate ended with exit code {ended.returncode}")

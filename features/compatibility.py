@@ -99,14 +99,14 @@ def write_schemas(folder: Path = FOLDER) -> list[Path]:
         file, new = folder / f"{topic}.json", json_schema(topic)
         text = json.dumps(new, indent=2) + "\n"
         if file.exists():
-            old = json.loads(file.read_text())
+            old = json.loads(file.read_text(encoding="utf-8"))
             broken = incompatibilities(old, new) if old["title"] == new["title"] else []
             if broken:
                 raise DataError(
                     f"{topic} is not compatible with version {SCHEMA_VERSION}", field="schema", value=broken[0],
                     remedy="keep the field, or raise SCHEMA_VERSION and read both",
                 )  # fmt: skip
-        if not file.exists() or file.read_text() != text:
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
             write_text(file, text)
             changed.append(file)
     return changed

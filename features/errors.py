@@ -60,3 +60,9 @@ class LockedError(FreshrankError):
     """Another process does this very thing at the moment; try again later."""
 
     exit_code, code = 6, "locked"
+
+
+class WorkerDiedError(FreshrankError):
+    """A process of this step was killed or lost; trying again goes on where it stood."""
+
+    exit_code, code = 7, "worker_died"

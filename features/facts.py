@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from features.database import connect
 from features.errors import NotReadyError
 from features.layout import Layout
 from features.times import format_us
@@ -31,12 +32,10 @@ def connection(layout: Layout) -> Iterator[DuckDBPyConnection]:
     Yields:
         The connection; its memory is bounded, so that tables larger than memory go to disk.
     """
-    import duckdb
-
     layout.run.mkdir(parents=True, exist_ok=True)
     spill = tempfile.mkdtemp(prefix="duckdb-", dir=layout.run)
     try:
-        with duckdb.connect(config={"temp_directory": spill, "memory_limit": "3GB"}) as con:
+        with connect(config={"temp_directory": spill, "memory_limit": "3GB"}) as con:
             yield con
     finally:
         shutil.rmtree(spill, ignore_errors=True)

@@ -78,7 +78,7 @@ class Part:
     def is_done(self) -> bool:
         """Whether the part is there and up to date."""
         try:
-            return self.stamp.read_text() == self.digest() and self.product.exists()
+            return self.stamp.read_text(encoding="utf-8") == self.digest() and self.product.exists()
         except FileNotFoundError:
             return False
 
@@ -154,12 +154,12 @@ def make_system() -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(binary)
-    if "Redis server" not in subprocess.run([link, "--version"], capture_output=True, text=True).stdout:
+    if "Redis server" not in subprocess.run([link, "--version"], capture_output=True, encoding="utf-8").stdout:
         raise SetupError(f"{binary} is no Redis server: run `apt-get install redis-tools`, then run again")
 
 
 def _check_java() -> None:
-    shown = subprocess.run(["java", "-version"], capture_output=True, text=True).stderr
+    shown = subprocess.run(["java", "-version"], capture_output=True, encoding="utf-8").stderr
     words = shown.split('"')
     major = words[1].split(".")[0] if len(words) > 1 else ""
     if not major.isdigit() or int(major) < 17:
@@ -183,7 +183,7 @@ def uv_environment() -> dict[str, str]:
     """
     variables = {"UV_PYTHON_DOWNLOADS": "never", "UV_SYSTEM_CERTS": "1", "UV_HTTP_TIMEOUT": "180"}
     shown = subprocess.run(
-        [str(SETUP / "uv" / "bin" / "python"), "-m", "pip", "config", "list"], capture_output=True, text=True
+        [str(SETUP / "uv" / "bin" / "python"), "-m", "pip", "config", "list"], capture_output=True, encoding="utf-8"
     ).stdout
     names = {
         "index-url": "UV_DEFAULT_INDEX",
@@ -208,7 +208,7 @@ def make_environment(name: str) -> None:
     run([str(UV), "pip", "sync", *target, str(ROOT / "requirements" / f"{name}.txt")], variables, bars("uv"))
     if name == "gateway":
         # What an editable install writes, without a build backend in an environment that is to stay small.
-        (folder / "lib" / "python3.11" / "site-packages" / "freshrank.pth").write_text(f"{ROOT}\n")
+        (folder / "lib" / "python3.11" / "site-packages" / "freshrank.pth").write_text(f"{ROOT}\n", encoding="utf-8")
 
 
 def make_command() -> None:
@@ -249,7 +249,10 @@ def make_triton() -> None:
     # A stub that cannot link makes every model load hang for ever: find out here.
     paths = f"{site / 'nvidia_pytriton.libs'}:{work / 'lib'}"
     linked = subprocess.run(
-        ["ldd", str(python / stub.name)], capture_output=True, text=True, env={**os.environ, "LD_LIBRARY_PATH": paths}
+        ["ldd", str(python / stub.name)],
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "LD_LIBRARY_PATH": paths},
     ).stdout
     lost = [line.split()[0] for line in linked.splitlines() if "not found" in line]
     if lost:
@@ -306,7 +309,12 @@ def run(command: list[str], variables: dict[str, str] | None = None, log: str | 
         )
     if ended.returncode:
         if log is not None:
-            say("\n".join(f"         | {line}" for line in path.read_text(errors="replace").splitlines()[-15:]))
+            say(
+                "\n".join(
+                    f"         | {line}"
+                    for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+                )
+            )
         raise SetupError(
             f"`{' '.join(command[:4])} …` ended with {ended.returncode}; mend what it says above, then run again"
         )
@@ -334,7 +342,7 @@ def heartbeat(label: str) -> Iterator[None]:
 def alone() -> Iterator[None]:
     """One set-up of a checkout at a time; the kernel drops the lock when the process dies."""
     SETUP.mkdir(exist_ok=True)
-    with (SETUP / "lock").open("w") as handle:
+    with (SETUP / "lock").open("w", encoding="utf-8") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -365,7 +373,7 @@ def main() -> int:
                 with heartbeat(part.says):
                     part.make()
                 part.stamp.parent.mkdir(exist_ok=True)
-                part.stamp.write_text(part.digest())
+                part.stamp.write_text(part.digest(), encoding="utf-8")
                 say(f"setup {number}/{len(every)}: {part.says}: done in {time.monotonic() - start:.1f} s")
     except SetupError as error:
         say(f"setup: {error}")

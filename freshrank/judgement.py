@@ -44,7 +44,7 @@ def evaluate(day: dt.date, model: str | None = None, *, final: bool = False) -> 
     if incumbent := incumbent_of(layout, bundled["bundle"]):
         bundles["incumbent"] = layout.bundle(incumbent)
     bundles["popularity"] = layout.bundle(bundled["popularity"])
-    info = json.loads((bundles["candidate"] / "bundle.json").read_text())
+    info = json.loads((bundles["candidate"] / "bundle.json").read_text(encoding="utf-8"))
     tokens = TokenStore(layout.tokens(info["encoder"])) if info["encoder"] else None
     files = mature_day(settings, day) if final else window.evaluation
     step = step_name(settings, "evaluate-final" if final else "evaluate", model)
@@ -63,7 +63,7 @@ def incumbent_of(layout: Layout, bundle: str) -> str | None:
     live = champion(layout)
     if live != bundle:
         return live
-    info = json.loads((layout.bundle(bundle) / "bundle.json").read_text())
+    info = json.loads((layout.bundle(bundle) / "bundle.json").read_text(encoding="utf-8"))
     beside: str | None = info.get("incumbent")
     return beside
 

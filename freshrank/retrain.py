@@ -71,7 +71,7 @@ def note(layout: Layout, day: dt.date, step: str) -> dict[str, Any]:
             value=day.isoformat(),
             remedy=f"run `freshrank {step.split('-')[0]} --date {day}` first",
         )
-    found: dict[str, Any] = json.loads(path.read_text())
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
@@ -126,7 +126,7 @@ def train(day: dt.date, model: str | None = None) -> Trained:
             )
             job.save(job.folder / "job.json")
             _torchrun(job, settings.train.workers)
-        result = json.loads((job.folder / "done.json").read_text())
+        result = json.loads((job.folder / "done.json").read_text(encoding="utf-8"))
         trained = Trained(
             job.id,
             model,
@@ -151,9 +151,9 @@ def _same_day(job: Job, layout: Layout, day: dt.date, name: str) -> Job:
     path = layout.step(day, name)
     if not path.exists():
         return job
-    before = Job.load(Path(json.loads(path.read_text())["job"]))
+    before = Job.load(Path(json.loads(path.read_text(encoding="utf-8"))["job"]))
     bundle = before.folder / "bundle.json"
-    own = json.loads(bundle.read_text())["bundle"] if bundle.exists() else None
+    own = json.loads(bundle.read_text(encoding="utf-8"))["bundle"] if bundle.exists() else None
     live = own is not None and job.incumbent is not None and Path(job.incumbent).name == own
     return before if live and replace(job, incumbent=before.incumbent).id == before.id else job
 

@@ -106,7 +106,7 @@ def bundle_info(layout: Layout, bundle: str) -> dict[str, Any]:
     """
     path = layout.bundle(bundle) / "bundle.json"
     try:
-        info: dict[str, Any] = json.loads(path.read_text())
+        info: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise NotReadyError(
             "no such bundle", field="bundle", value=bundle, remedy="run `freshrank bundle` first"
@@ -131,7 +131,7 @@ def require_blessing(layout: Layout, bundle: str) -> None:
         NotBlessedError: If there is no blessing, or the gate refused.
     """
     path = layout.bundles / f"{bundle}.blessing.json"
-    verdict = json.loads(path.read_text()) if path.exists() else None
+    verdict = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     if verdict is None or not verdict.get("blessed"):
         raise NotBlessedError(
             "the gate refused this bundle" if verdict else "no gate has seen this bundle",

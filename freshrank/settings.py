@@ -179,7 +179,7 @@ def _read(file: Path) -> dict[str, Any]:
             )
         return {}
     try:
-        values = tomllib.loads(file.read_text())
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise UsageError("not TOML", field=str(file), value=str(error), remedy="mend the line it names") from error
     for name, _ in _leaves(values):

@@ -56,7 +56,7 @@ def describe(folder: Path) -> Served:
 
     The hash in the name covers inputs and outputs, so that versions of one model are asked alike.
     """
-    info = json.loads((folder / "bundle.json").read_text())
+    info = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     return Served(
         safe_name("model", f"{info['model']}_{info['schema_hash'][:8]}"),
         tuple((i["name"], _TYPES[i["kind"]]) for i in info["inputs"]),
@@ -89,7 +89,7 @@ class Repository:
             shutil.copytree(bundle, work / "bundle", copy_function=_link, ignore=shutil.ignore_patterns("__pycache__"))
             shutil.copy(bundle / "code" / "serving" / "runtime" / "model.py", work / "model.py")
             runtime = {"threads": self.threads, "tokens": str(tokens) if tokens else ""}
-            (work / "runtime.json").write_text(json.dumps(runtime))
+            (work / "runtime.json").write_text(json.dumps(runtime), encoding="utf-8")
             # Byte code now: a file that appears after the load makes Triton load the version again with the next one.
             py_compile.compile(str(work / "model.py"), doraise=True)
 
@@ -105,13 +105,13 @@ class Repository:
         """Write `config.pbtxt` with exactly these versions, so that a restarted Triton loads them, too."""
         text = config(served, sorted(versions), self.instances)
         path = self.folder / served.name / "config.pbtxt"
-        if not path.exists() or path.read_text() != text:
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
             atomic.write_text(path, text)
 
     def select(self, model: str, versions: Sequence[int]) -> None:
         """Change which versions `config.pbtxt` names; its inputs and outputs stay."""
         path = self.folder / model / "config.pbtxt"
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
         wanted = [_policy(sorted(versions)) if line.startswith("version_policy") else line for line in lines]
         if wanted != lines:
             atomic.write_text(path, "\n".join(wanted) + "\n")

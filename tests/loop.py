@@ -26,7 +26,7 @@ class Loop:
     @property
     def summary(self) -> dict[str, Any]:
         """`summary.json`."""
-        return dict(json.loads((self.folder / "summary.json").read_text()))
+        return dict(json.loads((self.folder / "summary.json").read_text(encoding="utf-8")))
 
     def run(self, *words: str) -> dict[str, Any]:
         """Run a command on the demo's stack and read its line of JSON."""
@@ -34,7 +34,7 @@ class Loop:
         done = subprocess.run(
             [sys.executable, "-m", "freshrank.cli", *words, "--json"],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             env=environ,
             check=False,
         )
@@ -46,7 +46,7 @@ def live(folder: Path, port_base: int) -> Loop:
     """Run `freshrank demo --small` in a folder."""
     done = subprocess.run(
         [sys.executable, "-m", "freshrank.cli", "demo", "--small", "--name", "loop", "--port-base", str(port_base)],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=1500,
+        cwd=folder, capture_output=True, encoding="utf-8", check=False, timeout=1500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     return Loop(folder / "runs" / "loop", done.stdout)

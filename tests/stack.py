@@ -51,7 +51,7 @@ class Stack:
     def __init__(self, root: Path, toml: str = SETTINGS) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.root, self.file = root, root / "freshrank.toml"
-        self.file.write_text(toml)
+        self.file.write_text(toml, encoding="utf-8")
         self.port_base = free_ports()
         self.started: set[str] = set()
         self.extra: dict[str, str] = {}  # more of the environment, such as secrets
@@ -72,7 +72,7 @@ class Stack:
         """Its settings with every address filled in."""
         import tomllib
 
-        values = tomllib.loads(self.file.read_text())
+        values = tomllib.loads(self.file.read_text(encoding="utf-8"))
         values.setdefault("stack", {}).update(dir=self.root, port_base=self.port_base)
         return addresses.resolve(Settings.model_validate(values))
 
@@ -86,7 +86,7 @@ class Stack:
         """
         ended = subprocess.run(
             [sys.executable, "-m", "freshrank.cli", *words],
-            env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s,
+            env=self.env, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=timeout_s,
         )  # fmt: skip
         if check:
             assert ended.returncode == 0, f"freshrank {' '.join(words)}: {ended.returncode}\n{ended.stderr[-3000:]}"

@@ -55,9 +55,9 @@ def make_bundle(job: Job, bundles: Path) -> str:
         raise NotReadyError(
             "the training has not finished", field="train", value=job.id, remedy="run `freshrank train` to its end"
         )
-    if noted.exists() and (bundles / json.loads(noted.read_text())["bundle"]).exists():
-        return str(json.loads(noted.read_text())["bundle"])
-    result, prepared = json.loads(done.read_text()), Prepared.load(job.folder / "inputs")
+    if noted.exists() and (bundles / json.loads(noted.read_text(encoding="utf-8"))["bundle"]).exists():
+        return str(json.loads(noted.read_text(encoding="utf-8"))["bundle"])
+    result, prepared = json.loads(done.read_text(encoding="utf-8")), Prepared.load(job.folder / "inputs")
     full = read_full(Checkpoints(job.folder).path(result["step"]))
     window, schema = Window(Path(job.window)), prepared.encoding.schema
     layout = tuple(tables(schema, model_class(job.model).spaces(schema, parse_recipe(job.model, job.recipe))))
@@ -167,7 +167,7 @@ def write_bundle(
         _json(work / "bundle.json", {**info, "format": FORMAT, **signature, "schema_hash": digest})
         _write_probes(work, probes)
         sums = _sums(work)
-        (work / "SHA256SUMS").write_text(sums)
+        (work / "SHA256SUMS").write_text(sums, encoding="utf-8")
         bundle = hashlib.sha256(sums.encode()).hexdigest()[:16]
         with atomic.new_folder(bundles / bundle) as target:
             for path in sorted(work.iterdir()):
@@ -187,7 +187,7 @@ def verify(folder: Path) -> None:
     path = folder / "SHA256SUMS"
     if not path.exists():
         raise _corrupt(folder, "SHA256SUMS is missing")
-    sums = path.read_text()
+    sums = path.read_text(encoding="utf-8")
     if hashlib.sha256(sums.encode()).hexdigest()[:16] != folder.name:
         raise _corrupt(folder, "SHA256SUMS does not match the bundle's name")
     if (now := _sums(folder)) != sums:
@@ -205,7 +205,7 @@ def read_probes(folder: Path) -> list[tuple[dict[str, npt.NDArray[Any]], dict[st
         For each: the inputs of `Scorer.score`, and the scores that the trainer got, output → [C].
     """
     found = []
-    info = json.loads((folder / "bundle.json").read_text())
+    info = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     for row in pq.read_table(folder / "probes.parquet").to_pylist():
         inputs = {}
         for i in info["inputs"]:
@@ -288,7 +288,7 @@ def _sums(folder: Path) -> str:
 
 
 def _json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=1, sort_keys=True))
+    path.write_text(json.dumps(value, indent=1, sort_keys=True), encoding="utf-8")
 
 
 def _corrupt(folder: Path, what: str) -> DataError:

@@ -58,7 +58,7 @@ class Checkpoints:
     def latest(self) -> State | None:
         """Where the newest whole checkpoint stands."""
         found = sorted(p for p in self.folder.glob("step-*") if (p / "state.json").exists())
-        return State(**json.loads((found[-1] / "state.json").read_text())) if found else None
+        return State(**json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))) if found else None
 
     def save(self, tensors: dict[str, Any], state: State) -> None:
         """Write a checkpoint; all workers call it. Older ones but the best go."""

@@ -74,7 +74,7 @@ class Job:
     @classmethod
     def load(cls, path: Path) -> Job:
         """Read what `save` wrote."""
-        return cls(**json.loads(path.read_text()))
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Prepared:
     @classmethod
     def load(cls, folder: Path) -> Prepared:
         """Read `inputs/` of a training."""
-        found = json.loads((folder / "plan.json").read_text())
+        found = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
         return cls(Encoding.load(folder), load_items(folder), Plan(**found["plan"]), found["texts"], found["images"])
 
 
@@ -183,7 +183,7 @@ def prepare(job: Job) -> Prepared:
             full, seen = derive(window, settings, content)
             encoding = full.narrowed(kind.reads(full.schema, parse_recipe(job.model, job.recipe)))
         trained_until = (
-            json.loads((Path(job.incumbent) / "bundle.json").read_text())["trained_until"]
+            json.loads((Path(job.incumbent) / "bundle.json").read_text(encoding="utf-8"))["trained_until"]
             if (before and job.incumbent)
             else 0
         )
@@ -192,7 +192,7 @@ def prepare(job: Job) -> Prepared:
             encoding.save(work)
             save_items(work, item_table(window.folder / "items.parquet", encoding))
             found = {"plan": asdict(plan), "texts": sorted(seen.texts), "images": sorted(seen.images)}
-            (work / "plan.json").write_text(json.dumps(found))
+            (work / "plan.json").write_text(json.dumps(found), encoding="utf-8")
     return Prepared.load(folder)
 
 
@@ -213,10 +213,10 @@ def _incumbent(job: Job, content: Content | None) -> tuple[Encoding | None, str]
     if job.incumbent is None:
         return None, "no incumbent"
     folder = Path(job.incumbent)
-    info = json.loads((folder / "bundle.json").read_text())
+    info = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     if info["model"] != job.model:
         return None, f"the incumbent is a {info['model']}"
-    if typed_recipe(job.model, json.loads((folder / "recipe.json").read_text())) != job.recipe:
+    if typed_recipe(job.model, json.loads((folder / "recipe.json").read_text(encoding="utf-8"))) != job.recipe:
         return None, "the incumbent has another recipe"
     before = Encoding.load(folder)
     if before.content is not None and before.content != content:

@@ -34,8 +34,8 @@ def make_popularity(window: Window, bundles: Path, task: str = "cvr") -> str:
         The bundle's id.
     """
     noted = bundles / f".popularity-{window.id}-{task}.json"
-    if noted.exists() and (bundles / json.loads(noted.read_text())["bundle"]).exists():
-        return str(json.loads(noted.read_text())["bundle"])
+    if noted.exists() and (bundles / json.loads(noted.read_text(encoding="utf-8"))["bundle"]).exists():
+        return str(json.loads(noted.read_text(encoding="utf-8"))["bundle"])
     views, positives, end = _count(window, LABELS[task])
     recipe = PopularityRecipe(task=task)
     mean = (sum(positives.values()) + 1) / (sum(views.values()) + 2)

@@ -79,7 +79,7 @@ def train(job: Job) -> Result:
     """
     done = job.folder / "done.json"
     if done.exists():
-        return Result(**json.loads(done.read_text()))
+        return Result(**json.loads(done.read_text(encoding="utf-8")))
     settings, prepared = job.typed(), prepare(job)
     torch.set_num_threads(settings.threads)
     run = Run(job, prepared)

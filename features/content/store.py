@@ -220,7 +220,7 @@ def array_shapes(widths: Widths, texts: int, images: int) -> list[tuple[str, np.
 
 def widths_of(folder: Path) -> Widths:
     """Shapes of a store's rows."""
-    return Widths(**json.loads((folder / "encoder.json").read_text())["widths"])
+    return Widths(**json.loads((folder / "encoder.json").read_text(encoding="utf-8"))["widths"])
 
 
 def read_index(folder: Path) -> Index:

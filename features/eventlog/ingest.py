@@ -98,7 +98,7 @@ def ingest(
 def complete_until(layout: Layout) -> int | None:
     """The newest known time up to which an `ingest --until` has completed the log; None if there was none."""
     file = layout.state / "ingested_until"
-    return int(file.read_text()) if file.exists() else None
+    return int(file.read_text(encoding="utf-8")) if file.exists() else None
 
 
 def _note_complete(layout: Layout, until: int) -> None:

@@ -80,7 +80,7 @@ class EventLog:
 
         Example::
 
-            con = duckdb.connect()
+            con = connect()  # of features.database, in UTC
             clicks = EventLog(layout).relation(con, "clicks", known_before=cut, from_us=cut - 7 * DAY)
             con.sql(f"SELECT user_id, count(*) FROM {clicks} GROUP BY user_id")
         """

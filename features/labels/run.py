@@ -171,7 +171,7 @@ class _State:
 
     def __init__(self, layout: Layout) -> None:
         self.path = layout.state / "labels.json"
-        self.entries: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.entries: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
 
     def get(self, day: dt.date) -> dict[str, Any]:
         entry: dict[str, Any] = self.entries.get(day.isoformat(), {})

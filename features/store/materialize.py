@@ -117,7 +117,7 @@ def check_snapshots(con: Any, layout: Layout, settings: FeatureSettings, cuts: l
     definitions = define(settings)
     for cut, mark in fingerprints(con, layout, cuts).items():
         file = mark_file(layout, definitions, cut)
-        if not file.exists() or file.read_text() != mark:
+        if not file.exists() or file.read_text(encoding="utf-8") != mark:
             raise NotReadyError(
                 "there is no snapshot of features as of the cut", field="cut", value=format_us(cut),
                 remedy="run `freshrank features materialize` for the run's day first",
@@ -127,7 +127,7 @@ def check_snapshots(con: Any, layout: Layout, settings: FeatureSettings, cuts: l
 def live_cut(layout: Layout, service: str) -> int | None:
     """The cut of the newest snapshot that is wholly in the online store, or None."""
     file = _live_file(layout, service)
-    return int(json.loads(file.read_text())["cut_us"]) if file.exists() else None
+    return int(json.loads(file.read_text(encoding="utf-8"))["cut_us"]) if file.exists() else None
 
 
 def _note_live(layout: Layout, service: str, cut: int) -> None:

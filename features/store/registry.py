@@ -130,7 +130,7 @@ def read_definitions(layout: Layout, service: str) -> Definitions:
     file = published_folder(layout) / f"{safe_name('service', service)}.json"
     if not file.exists():
         raise _missing(service)
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text(encoding="utf-8"))
     groups = {
         name: tuple(Feature(**feature) for feature in content[name])
         for name in ("user", "histories", "item", "crosses")

@@ -60,7 +60,11 @@ def snapshots(
         name = day_of(cut - DAY).isoformat()
         files = {entity: source_folder(layout, definitions, entity) / f"{name}.parquet" for entity in (USER, ITEM)}
         noted = mark_file(layout, definitions, cut)
-        same = noted.exists() and noted.read_text() == mark and all(file.exists() for file in files.values())
+        same = (
+            noted.exists()
+            and noted.read_text(encoding="utf-8") == mark
+            and all(file.exists() for file in files.values())
+        )
         if not same:
             noted.unlink(missing_ok=True)  # put back when both files are there: a kill leaves work to do, no lie
             facts.load_impressions(con, layout, known_before_us=cut, from_us=cut - 7 * DAY, to_us=cut)

@@ -148,7 +148,7 @@ def of_day(layout: Layout, date: dt.date) -> str:
     """
     step = layout.step(date, "window")
     if step.exists():
-        window_id = str(json.loads(step.read_text())["window_id"])
+        window_id = str(json.loads(step.read_text(encoding="utf-8"))["window_id"])
         if layout.window(window_id).exists():
             return window_id
     raise NotReadyError(

@@ -136,7 +136,7 @@ class Live:
             Each request as answered; failures too, with their status.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a") as log:
+        with self.log.open("a", encoding="utf-8") as log:
             for request in requests:
                 if stop is not None and stop.is_set():
                     return
@@ -219,7 +219,7 @@ def _body(request: Asking) -> dict[str, Any]:
 def read_log(path: Path) -> list[Answered]:
     """The answered requests of a run, in the order they were sent."""
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         value = json.loads(line)
         rows.append(Answered(**{**value, **{name: tuple(value[name]) for name in ("items", "scores", "clicks")}}))
     return rows

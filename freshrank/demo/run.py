@@ -142,13 +142,13 @@ def _city(plan: Plan, settings: Settings, steps: Steps) -> tuple[dt.date, dt.dat
 def live_versions(settings: Settings) -> dict[str, Any]:
     """Version of each bundle that was ever deployed, with its state."""
     file = settings.layout.serving_state
-    return dict(json.loads(file.read_text())["versions"]) if file.exists() else {}
+    return dict(json.loads(file.read_text(encoding="utf-8"))["versions"]) if file.exists() else {}
 
 
 def read_previews(plan: Plan) -> dict[str, dict[str, list[str]]]:
     """Request → arm → items, as the live phase wrote them."""
     file = plan.folder / PREVIEWS
-    return dict(json.loads(file.read_text())) if file.exists() else {}
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
 
 def awake(shoppers: Shoppers, number: int) -> list[Request]:
@@ -170,7 +170,7 @@ def preview(live: Live, requests: Sequence[Request], plan: Plan) -> int:
     every = max(1, len(requests) // plan.previews)
     chosen = requests[::every][: plan.previews]
     lists = {r.request_id: {arm: live.preview(r, arm) for arm in ("camenn", "popularity")} for r in chosen}
-    (plan.folder / PREVIEWS).write_text(json.dumps(lists))
+    (plan.folder / PREVIEWS).write_text(json.dumps(lists), encoding="utf-8")
     return len(lists)
 
 
@@ -215,7 +215,7 @@ def prepare(plan: Plan) -> Settings:
         _down(plan)
         shutil.rmtree(plan.folder)
     plan.folder.mkdir(parents=True)
-    plan.settings_file.write_text(plan.settings())
+    plan.settings_file.write_text(plan.settings(), encoding="utf-8")
     settings = resolve(load(plan.settings_file))
     atomic.write_text(settings.layout.root / "experiments.toml", EXPERIMENTS)
     os.environ[PREFIX + "SETTINGS"] = str(plan.settings_file)

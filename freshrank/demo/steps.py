@@ -84,7 +84,7 @@ class Steps:
                 check=False,
             )
             if run.returncode != 0:
-                lines = log.read_text(errors="replace").strip().splitlines()
+                lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
                 raise StepError(name, run.returncode, lines[-1] if lines else "no word", log)
             result: dict[str, Any] = json.loads(run.stdout.decode().strip().splitlines()[-1])
             said.append(
@@ -134,7 +134,7 @@ class MemoryWatch:
 
 def _pss_mb(pid: int) -> float:
     with contextlib.suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
             if line.startswith("Pss:"):
                 return int(line.split()[1]) / 1024
     return 0.0

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from typing import Any
 
+from features.database import connect
 from features.eventlog.read import EventLog
 from features.events import EVENTS
 from features.layout import Layout
@@ -15,7 +16,7 @@ from features.times import run_cut
 def step(layout: Layout, day: dt.date, name: str) -> dict[str, Any]:
     """What a step of a day's run left; empty where it left nothing."""
     file = layout.step(day, name)
-    return dict(json.loads(file.read_text())) if file.exists() else {}
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
 
 def events_by_day(layout: Layout, until: dt.date) -> dict[str, dict[str, int]]:
@@ -28,9 +29,8 @@ def events_by_day(layout: Layout, until: dt.date) -> dict[str, dict[str, int]]:
     Returns:
         Topic → day → events, repetitions left out.
     """
-    import duckdb
 
-    log, con = EventLog(layout), duckdb.connect()
+    log, con = EventLog(layout), connect()
     found = {}
     for topic in EVENTS:
         view = log.relation(con, topic, known_before=run_cut(until))
@@ -62,10 +62,9 @@ def delays(layout: Layout) -> list[float]:
 
 
 def _requests(layout: Layout, query: str) -> list[tuple[Any, ...]]:
-    import duckdb
     from deltalake import DeltaTable
 
-    con = duckdb.connect()
+    con = connect()
     con.register("requests", DeltaTable(layout.table("requests")).to_pyarrow_dataset())
     return con.sql(query).fetchall()
 
@@ -77,9 +76,8 @@ def titles(layout: Layout, until: dt.date) -> dict[str, dict[str, Any]]:
         layout: Where the log lies.
         until: The last run's day.
     """
-    import duckdb
 
-    con = duckdb.connect()
+    con = connect()
     view = EventLog(layout).relation(con, "items", known_before=run_cut(until))
     rows = con.sql(
         f"SELECT item_id, arg_max(title, known_time), arg_max(image_uri, known_time), "  # noqa: S608

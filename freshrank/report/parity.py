@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from features.content.store import TokenStore
+from features.database import connect
 from features.eventlog.read import EventLog
 from features.layout import Layout
 from features.times import DAY, day_start, run_cut
@@ -34,9 +35,8 @@ def impressions(layout: Layout, day: dt.date) -> Iterator[dict[str, Any]]:
     Yields:
         `request_id, bundle_id, policy, scores, features_seen`.
     """
-    import duckdb
 
-    con = duckdb.connect()
+    con = connect()
     start = day_start(day)
     view = EventLog(layout).relation(con, "impressions", run_cut(day), from_us=start, to_us=start + DAY)
     rows = con.execute(
@@ -134,6 +134,6 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _scorer(layout: Layout, bundle: str) -> Any:
-    encoder = json.loads((layout.bundle(bundle) / "bundle.json").read_text()).get("encoder")
+    encoder = json.loads((layout.bundle(bundle) / "bundle.json").read_text(encoding="utf-8")).get("encoder")
     folder = layout.tokens(encoder) if encoder else None
     return catalogue.load(layout.bundle(bundle), TokenStore(folder) if folder and folder.exists() else None)

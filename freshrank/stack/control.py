@@ -176,7 +176,7 @@ def _check_alive(settings: Settings, supervisor: Supervisor, server: Server, nam
     for name in names:
         if states.get(name, {}).get("statename") == "FATAL":
             log = settings.layout.logs / f"{name}.log"
-            lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
             raise NotReadyError(
                 f"{server.name} ends as soon as it is started: {lines[-1][:300] if lines else 'it says nothing'}",
                 remedy=f"see `freshrank logs {name}`",

@@ -87,7 +87,7 @@ def _ancestors(pid: int | None = None) -> set[int]:
     while pid > 0 and pid not in seen:
         seen.add(pid)
         try:
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            pid = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             break
     return seen
@@ -126,7 +126,7 @@ def sweep(identity: str, grace_s: float = 20.0, root: int | None = None) -> int:
 def pss_bytes(pid: int) -> int:
     """Proportional set size of a process in bytes: its own memory and its share of what it shares; 0 when it ended."""
     with contextlib.suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
     return 0
@@ -135,7 +135,7 @@ def pss_bytes(pid: int) -> int:
 def age_s(pid: int) -> float:
     """Seconds since a process was started; 0 when it ended."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-        up = float(Path("/proc/uptime").read_text().split()[0])
+        ticks = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+        up = float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
         return max(0.0, up - ticks / os.sysconf("SC_CLK_TCK"))
     return 0.0

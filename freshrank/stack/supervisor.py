@@ -81,7 +81,7 @@ class Supervisor:
             env=self._environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             cwd=project_root(),
         )
         deadline = time.monotonic() + 15
@@ -108,7 +108,7 @@ class Supervisor:
     def is_current(self) -> bool:
         """Whether it was started with today's settings."""
         try:
-            return (self.run / "settings.sha256").read_text() == self.digest()
+            return (self.run / "settings.sha256").read_text(encoding="utf-8") == self.digest()
         except FileNotFoundError:
             return False
 

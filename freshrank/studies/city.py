@@ -62,7 +62,7 @@ def built(run: CityRun) -> tuple[Settings, dt.date]:
             steps.command("down", "an older run stops", "down")
         shutil.rmtree(run.folder, ignore_errors=True)
         run.folder.mkdir(parents=True)
-        run.settings_file.write_text(run.settings())
+        run.settings_file.write_text(run.settings(), encoding="utf-8")
         steps.command("up", "Kafka and Redis start", "up", "--only", "kafka,redis")
         try:
             _build(steps, run.seed, first, day)

@@ -80,7 +80,7 @@ def read_groceries(folder: Path) -> Groceries:
             remedy="name the folder that holds dataset/classes.csv",
         )
     products = {}
-    with (root / "classes.csv").open(newline="") as file:
+    with (root / "classes.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             description = root / row["Product Description Path (str)"].lstrip("/")
             number = int(row["Class ID (int)"])
@@ -94,5 +94,5 @@ def read_groceries(folder: Path) -> Groceries:
 
 
 def _photos(path: Path) -> tuple[Photo, ...]:
-    rows = (line.split(",") for line in path.read_text().splitlines() if line.strip())
+    rows = (line.split(",") for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     return tuple(Photo(row[0].strip(), int(row[1])) for row in rows)

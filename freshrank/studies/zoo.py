@@ -111,7 +111,7 @@ def measure(job: Job, bundles: Path) -> Row:
     """
     noted = job.folder / "zoo.json"
     if noted.exists():
-        return Row(**json.loads(noted.read_text()))
+        return Row(**json.loads(noted.read_text(encoding="utf-8")))
     began = time.perf_counter()
     result = _train(job)
     seconds = time.perf_counter() - began

@@ -127,7 +127,7 @@ def read(path: Path) -> Experiments:
     if not path.exists():
         return Experiments({})
     try:
-        values = tomllib.loads(path.read_text())
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
         return check({name: Experiment.model_validate(value) for name, value in values.items()})
     except tomllib.TOMLDecodeError as error:
         raise UsageError("not TOML", field=str(path), value=str(error), remedy="mend the line it names") from error

@@ -43,8 +43,8 @@ class Served:
     def read(cls, layout: Layout, bundle: str) -> Served:
         """From the bundle's folder."""
         folder: Path = layout.bundle(bundle)
-        info = json.loads((folder / "bundle.json").read_text())
-        manifest = json.loads((folder / "manifest.json").read_text())
+        info = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         outputs = info["outputs"]
         output = "cvr_logit" if "cvr_logit" in outputs else outputs[0]
         inputs = tuple((i["name"], i["kind"], i["column"]) for i in info["inputs"])

@@ -35,7 +35,7 @@ class TritonPythonModel:
         from serving.runtime.overlay import Overlay
         from trainer.scoring import Scorer
 
-        settings = json.loads((folder / "runtime.json").read_text())
+        settings = json.loads((folder / "runtime.json").read_text(encoding="utf-8"))
         if settings["threads"]:
             torch.set_num_threads(settings["threads"])
         self.scorer = Scorer(folder / "bundle")

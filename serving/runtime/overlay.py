@@ -29,7 +29,7 @@ class StoreTokens:
         index = np.load(folder / "index.npy")
         self._sha, self._row = index["sha"], index["row"]
         text, image = (int(((index["kind"] == kind) & (index["row"] >= 0)).sum()) for kind in (0, 1))
-        w = json.loads((folder / "encoder.json").read_text())["widths"]
+        w = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))["widths"]
         shapes = (
             (text, w["text_tokens"], w["text_width"]),
             (text,),

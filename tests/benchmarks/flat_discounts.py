@@ -71,7 +71,8 @@ def make_set(folder: Path, rows: int, numbers: bool = True) -> Path:
         frame[start:end].write_csv(folder / f"{split}.csv")
     (folder / "dataset.toml").write_text(
         f'label = "label"\ncategorical = {json.dumps(FIELDS)}\nnumerical = {json.dumps(NUMBERS if numbers else [])}\n'
-        'files = {train = "train.csv", valid = "valid.csv", test = "test.csv"}\n'
+        'files = {train = "train.csv", valid = "valid.csv", test = "test.csv"}\n',
+        encoding="utf-8",
     )
     return folder
 
@@ -82,7 +83,8 @@ def write_recipe(path: Path, model: str, *, l2: float = L2, **train: Any) -> Pat
     width = "" if model == "ffm" else "width = 10\n"
     path.write_text(
         f'[data]\nscale = "log"\n[model]\ninit_std = 1e-4\n{width}{OWN.get(model, "")}'
-        f"[train]\nl2_embedding = {l2}\n{more}"
+        f"[train]\nl2_embedding = {l2}\n{more}",
+        encoding="utf-8",
     )
     return path
 

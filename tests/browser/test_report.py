@@ -41,7 +41,7 @@ def test_the_page_shows_every_section_and_every_photo(loop: Loop) -> None:
 
 
 def test_the_page_and_the_summary_say_the_same(loop: Loop) -> None:
-    page = (loop.folder / "report.html").read_text()
+    page = (loop.folder / "report.html").read_text(encoding="utf-8")
     summary = loop.summary
     assert f"{summary['cvr_auc']:.4f}" in page
     assert f"{summary['events_ingested']:,}" in page

@@ -15,7 +15,7 @@ from features.events import EVENTS, json_schema
 
 
 def committed(topic: str) -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads((FOLDER / f"{topic}.json").read_text())
+    schema: dict[str, Any] = json.loads((FOLDER / f"{topic}.json").read_text(encoding="utf-8"))
     return schema
 
 
@@ -78,8 +78,8 @@ def test_writing_refuses_to_break_a_version(tmp_path: Path) -> None:
     assert {file.name for file in write_schemas(tmp_path)} == {f"{topic}.json" for topic in EVENTS}
     assert write_schemas(tmp_path) == []
     file = tmp_path / "clicks.json"
-    schema = json.loads(file.read_text())
+    schema = json.loads(file.read_text(encoding="utf-8"))
     schema["properties"]["colour"] = {"type": "string"}
-    file.write_text(json.dumps(schema))
+    file.write_text(json.dumps(schema), encoding="utf-8")
     with pytest.raises(DataError, match=r"clicks is not compatible.*colour: removed"):
         write_schemas(tmp_path)

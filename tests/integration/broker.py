@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
+from features.database import connect
 from features.eventlog.read import EventLog
 from features.events import SCHEMA_VERSION, Click, Impression, Shown, encode, impression_id
 from features.kafka import consumer
@@ -70,9 +71,8 @@ def records(settings: KafkaSettings, topic: str) -> list[Any]:
 
 def rows(layout: Layout, topic: str, columns: str, order: str = "ALL") -> list[Any]:
     """Rows of a topic in the event log as readers see them."""
-    import duckdb
 
-    con = duckdb.connect()
+    con = connect()
     view = EventLog(layout).relation(con, topic, FAR)
     return con.sql(f"SELECT {columns} FROM {view} ORDER BY {order}").fetchall()
 

@@ -51,8 +51,8 @@ def test_the_daily_dag_waits_for_triggers_and_trains_in_a_pool_of_one(stack: Sta
 
 def test_a_step_that_cannot_get_better_fails_at_once_and_says_why(stack: Stack) -> None:
     settings = stack.need("airflow")
-    text = stack.file.read_text()
-    stack.file.write_text(text + "\n[window]\ndays = 0\n")
+    text = stack.file.read_text(encoding="utf-8")
+    stack.file.write_text(text + "\n[window]\ndays = 0\n", encoding="utf-8")
     try:
         with AirflowClient(addresses.airflow_url(settings)) as airflow:
             run_id = airflow.trigger(dt.date(2001, 1, 1))
@@ -62,4 +62,4 @@ def test_a_step_that_cannot_get_better_fails_at_once_and_says_why(stack: Stack) 
             assert (task["state"], task["try_number"]) == ("failed", 1)  # three more tries were allowed
             assert "window.days = 0" in airflow.log(run_id, "ingest", 1)
     finally:
-        stack.file.write_text(text)
+        stack.file.write_text(text, encoding="utf-8")

@@ -94,7 +94,7 @@ found = OnlineFeatures(Layout(pathlib.Path({str(lake.root)!r})), {SERVICE!r}, on
 print(json.dumps([found.columns, "torch" in sys.modules]))
 """
     python = ROOT / ".envs" / "gateway" / "bin" / "python"
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run([python, "-c", code], capture_output=True, encoding="utf-8", cwd=ROOT, check=True)
     columns, torch = json.loads(done.stdout)
     assert not torch
     here = OnlineFeatures(lake.layout, SERVICE, OnlineStore(redis=stack.settings.redis)).fetch("u0", ["a", "b"], {})

@@ -209,7 +209,7 @@ class Child:
         asked["kafka"].pop("sasl_password")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.integration.ingest_child", json.dumps(asked)], cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, encoding="utf-8",
         )  # fmt: skip
 
     def kill_after(self, layout: Layout, commits: int, spin: int) -> bool:

@@ -71,14 +71,14 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
         "transaction.state.log.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,
     }
-    properties.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    properties.write_text("".join(f"{name}={value}\n" for name, value in values.items()), encoding="utf-8")
     scram = f"SCRAM-SHA-512=[name=freshrank,password={PASSWORD}]"
     subprocess.run(
         [java, "-Xmx128m", "-cp", jars, "kafka.tools.StorageTool", "format", "-t", "c2VjdXJlLWJyb2tlci0wMQ",
          "-c", str(properties), "--add-scram", scram],
         check=True, capture_output=True, timeout=120,
     )  # fmt: skip
-    with (folder / "log").open("w") as log:
+    with (folder / "log").open("w", encoding="utf-8") as log:
         broker = subprocess.Popen(
             [java, "-Xmx256m", "-XX:+UseSerialGC", "-cp", jars, "kafka.Kafka", str(properties)], stdout=log, stderr=log
         )
@@ -90,7 +90,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
         })  # fmt: skip
 
         def listens() -> bool:
-            assert broker.poll() is None, (folder / "log").read_text()[-3000:]
+            assert broker.poll() is None, (folder / "log").read_text(encoding="utf-8")[-3000:]
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", base), timeout=1):
                 return True
             return False

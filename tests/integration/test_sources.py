@@ -83,7 +83,12 @@ def test_the_command_publishes_a_range(stack: Stack, kafka: KafkaSettings) -> No
     words = ["source", "replay", "completejourney", "--from", "2017-03-05", "--to", "2017-03-05T03:00:00Z", "--json"]
     env = {**stack.env, "FRESHRANK_KAFKA__TOPIC_PREFIX": kafka.topic_prefix}
     ended = subprocess.run(
-        [sys.executable, "-m", "freshrank.cli", *words], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "freshrank.cli", *words],
+        env=env,
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
     )
     assert ended.returncode == 0, ended.stderr
     answer = json.loads(ended.stdout)

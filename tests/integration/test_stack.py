@@ -78,7 +78,7 @@ def test_up_ends_what_a_killed_server_left_behind(own: Stack) -> None:
     # A process as a killed scheduler leaves its workers: of this stack, and nobody's child.
     command = "sleep 600 >/dev/null 2>&1 & echo $!"
     env = own.env | {processes.VARIABLE: processes.stack_id(own.root)}
-    stray = int(subprocess.run(["sh", "-c", command], env=env, capture_output=True, text=True).stdout)
+    stray = int(subprocess.run(["sh", "-c", command], env=env, capture_output=True, encoding="utf-8").stdout)
     assert stray in own.pids()
     before = own.pids("redis")
     own.up("redis")
@@ -102,7 +102,7 @@ def test_a_taken_port_gives_one_line_that_says_what_to_do(own: Stack) -> None:
 
 def test_a_server_that_cannot_start_gives_one_line_with_its_own_words(own: Stack) -> None:
     (own.root / "redis").mkdir()
-    (own.root / "redis" / "appendonlydir").write_text("not a folder")
+    (own.root / "redis" / "appendonlydir").write_text("not a folder", encoding="utf-8")
     ended = own.run("up", "--only", "redis", check=False)
     assert ended.returncode == 4
     last = ended.stderr.strip().splitlines()[-1]
@@ -118,7 +118,7 @@ def test_an_unknown_server_is_a_usage_error(own: Stack) -> None:
 
 def test_a_server_named_by_settings_is_not_started(own: Stack, stack: Stack) -> None:
     elsewhere = stack.need("redis").redis.url
-    own.file.write_text(own.file.read_text() + f'\n[redis]\nurl = "{elsewhere}"\n')
+    own.file.write_text(own.file.read_text(encoding="utf-8") + f'\n[redis]\nurl = "{elsewhere}"\n', encoding="utf-8")
     assert own.up("redis", "gateway")["ready_s"].keys() == {"gateway"}
     assert own.pids("redis") == []
     states = {one["name"]: one for one in own.json("status")["servers"]}
@@ -131,7 +131,10 @@ def test_changed_settings_start_the_servers_again(own: Stack) -> None:
     before = own.pids("redis")
     own.up("redis")
     assert own.pids("redis") == before
-    own.file.write_text(own.file.read_text().replace("accept_client_time = true", "accept_client_time = false"))
+    own.file.write_text(
+        own.file.read_text(encoding="utf-8").replace("accept_client_time = true", "accept_client_time = false"),
+        encoding="utf-8",
+    )
     own.up("redis")
     assert own.pids("redis") != before
 

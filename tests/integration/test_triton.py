@@ -48,8 +48,10 @@ class Model:
         for version in versions:
             code = self.folder / str(version) / "model.py"
             code.parent.mkdir(parents=True, exist_ok=True)
-            code.write_text(CODE.format(factor=f"{version}.0"))
-        (self.folder / "config.pbtxt").write_text(CONFIG.format(name=self.name, versions=list(versions)))
+            code.write_text(CODE.format(factor=f"{version}.0"), encoding="utf-8")
+        (self.folder / "config.pbtxt").write_text(
+            CONFIG.format(name=self.name, versions=list(versions)), encoding="utf-8"
+        )
         self.client.load_model(self.name)
 
     def ask(self, version: int = 0) -> float:
@@ -105,7 +107,11 @@ def test_a_killed_stub_is_found_and_its_model_loaded_again(stack: Stack) -> None
     model = Model(stack, "trial_stub")
     model.write(4)
     marks = [str(model.folder / "4" / "model.py")]
-    stubs = [pid for pid in stack.pids("triton") if marks[0] in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
+    stubs = [
+        pid
+        for pid in stack.pids("triton")
+        if marks[0] in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").split("\0")
+    ]
     assert len(stubs) == 1
     os.kill(stubs[0], signal.SIGKILL)
     until(lambda: not Path(f"/proc/{stubs[0]}/exe").exists(), "the stub to be gone")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.database import connect
 from features.labels.attribution import NAMED_LOOKBACK_US, attribute
 from features.times import DAY, HOUR
 
@@ -22,7 +22,7 @@ actions = st.tuples(
 
 
 def credited(impressions: list[Any], done: list[Any]) -> list[tuple[str, str, int]]:
-    con = duckdb.connect()
+    con = connect()
     lists = [
         {
             "request_id": f"r{number}", "user_id": user, "event_time": time,

@@ -157,28 +157,28 @@ def make_bundle(
     signature = {"inputs": [asdict(i) for i in inputs_of(made)], "outputs": outputs}
     digest = hashlib.sha256(json.dumps(signature, sort_keys=True).encode()).hexdigest()
     info = {"model": model, "negatives_kept": 0.5, "encoder": "tiny", "schema_hash": digest, **signature}
-    (work / "bundle.json").write_text(json.dumps(info))
-    (work / "manifest.json").write_text(json.dumps({"feature_service": service}))
+    (work / "bundle.json").write_text(json.dumps(info), encoding="utf-8")
+    (work / "manifest.json").write_text(json.dumps({"feature_service": service}), encoding="utf-8")
     _copy_code(work / "code")
     _probes(work, probes, user_field, wrong)
-    (work / "recipe.json").write_text(json.dumps({**RECIPES[model], **(recipe or {})}))
+    (work / "recipe.json").write_text(json.dumps({**RECIPES[model], **(recipe or {})}), encoding="utf-8")
     sums = _sums(work)
-    (work / "SHA256SUMS").write_text(sums)
+    (work / "SHA256SUMS").write_text(sums, encoding="utf-8")
     bundle = hashlib.sha256(sums.encode()).hexdigest()[:16]
     work.rename(folder / bundle)
     (folder / ".names").mkdir(exist_ok=True)
-    (folder / ".names" / name).write_text(bundle)
+    (folder / ".names" / name).write_text(bundle, encoding="utf-8")
     return bundle
 
 
 def names(folder: Path) -> dict[str, str]:
     """Names that tests use → ids."""
-    return {path.name: path.read_text() for path in (folder / ".names").iterdir()}
+    return {path.name: path.read_text(encoding="utf-8") for path in (folder / ".names").iterdir()}
 
 
 def _weights(bundle: Path, made: Encoding, seed: int, name: str) -> None:
     torch.manual_seed(seed)
-    (bundle / "recipe.json").write_text(json.dumps(RECIPES[name]))
+    (bundle / "recipe.json").write_text(json.dumps(RECIPES[name]), encoding="utf-8")
     model = build(name, made.schema, RECIPES[name])
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, bundle / "dense.safetensors")
     lookup = Lookup(made.schema, model_class(name).spaces(made.schema, parse_recipe(name, RECIPES[name])))

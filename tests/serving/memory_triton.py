@@ -39,7 +39,7 @@ class MemoryTriton:
         config = self.repository / model / "config.pbtxt"
         if not config.exists():
             raise TritonError(f"no config for {model}")
-        found = re.search(r"versions: \[ (.*) \]", config.read_text())
+        found = re.search(r"versions: \[ (.*) \]", config.read_text(encoding="utf-8"))
         assert found is not None
         old = self.loaded.get(model, {})
         fresh = {}

@@ -110,7 +110,7 @@ def make_window(
         "encoders": [tokens.name],
         "files": {},
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return Made(folder, tokens, day)
 
 

@@ -16,13 +16,13 @@ def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
     atomic.write_text(file, "old")
     with pytest.raises(TypeError):
         atomic.write_bytes(file, "no bytes")  # type: ignore[arg-type]
-    assert file.read_text() == "old"
+    assert file.read_text(encoding="utf-8") == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
 
 
 def test_a_failed_folder_never_appears(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), atomic.new_folder(tmp_path / "bundle") as work:
-        (work / "half").write_text("x")
+        (work / "half").write_text("x", encoding="utf-8")
         raise RuntimeError("killed")
     assert list(tmp_path.iterdir()) == []
 
@@ -30,8 +30,8 @@ def test_a_failed_folder_never_appears(tmp_path: Path) -> None:
 def test_an_existing_folder_is_kept(tmp_path: Path) -> None:
     for text in ("first", "second"):
         with atomic.new_folder(tmp_path / "bundle") as work:
-            (work / "file").write_text(text)
-    assert (tmp_path / "bundle" / "file").read_text() == "first"
+            (work / "file").write_text(text, encoding="utf-8")
+    assert (tmp_path / "bundle" / "file").read_text(encoding="utf-8") == "first"
     assert len(list(tmp_path.iterdir())) == 1
 
 

@@ -51,7 +51,7 @@ def test_a_changed_input_or_a_lost_product_makes_that_part_again(
     made: list[str] = []
     use(monkeypatch, part(checkout, "a", made), part(checkout, "b", made))
     bootstrap.main()
-    (checkout / "a.in").write_text("changed")
+    (checkout / "a.in").write_text("changed", encoding="utf-8")
     bootstrap.main()
     (checkout / "b.out").unlink()
     bootstrap.main()
@@ -99,7 +99,9 @@ def test_the_configuration_of_pip_reaches_uv(checkout: Path, monkeypatch: pytest
     python.parent.mkdir(parents=True)
     python.symlink_to(sys.executable)
     config = checkout / "pip.conf"
-    config.write_text("[global]\nindex-url = https://mirror.example/simple\nfind-links = /wheels\ncert = /ca.pem\n")
+    config.write_text(
+        "[global]\nindex-url = https://mirror.example/simple\nfind-links = /wheels\ncert = /ca.pem\n", encoding="utf-8"
+    )
     for name in ("PIP_CERT", "PIP_FIND_LINKS", "PIP_INDEX_URL", "SSL_CERT_FILE", "UV_DEFAULT_INDEX", "UV_FIND_LINKS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
@@ -114,7 +116,7 @@ def test_the_configuration_of_pip_reaches_uv(checkout: Path, monkeypatch: pytest
 
 def test_this_checkout_is_set_up_and_says_so_with_the_standard_library_alone() -> None:
     ended = subprocess.run(
-        [bootstrap.base_python(), "-I", "-S", str(Path(bootstrap.__file__))], capture_output=True, text=True
+        [bootstrap.base_python(), "-I", "-S", str(Path(bootstrap.__file__))], capture_output=True, encoding="utf-8"
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("setup: everything is there"), ended.stderr

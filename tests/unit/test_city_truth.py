@@ -99,7 +99,7 @@ def test_no_room_that_learns_or_serves_can_reach_the_truth() -> None:
     """Not by import of the sources, nor by the truth's path."""
     for room in ROOMS:
         for file in (ROOT / room).rglob("*.py"):
-            tree = ast.parse(file.read_text())
+            tree = ast.parse(file.read_text(encoding="utf-8"))
             for node in ast.walk(tree):
                 names = []
                 if isinstance(node, ast.Import):
@@ -116,7 +116,7 @@ def test_no_room_that_learns_or_serves_can_reach_the_truth() -> None:
 def test_the_linter_forbids_the_sources() -> None:
     run = subprocess.run(
         [str(Path(sys.executable).with_name("lint-imports")), "--contract", "truth"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+        cwd=ROOT, capture_output=True, encoding="utf-8", check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     assert "Nothing that learns or serves reads a source's truth" in run.stdout

@@ -173,7 +173,7 @@ def dataset(tmp_path: Path) -> Path:
     (root / "train" / "Fruit" / "Banana").mkdir(parents=True)
     for number in range(5):
         (root / "train" / "Fruit" / "Banana" / f"{number}.jpg").write_bytes(b"jpeg %d" % number)
-    (root / "classes.csv").write_text("Class Name (str),Class ID (int)\nBanana,0\n")
+    (root / "classes.csv").write_text("Class Name (str),Class ID (int)\nBanana,0\n", encoding="utf-8")
     return root.parent
 
 

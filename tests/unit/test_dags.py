@@ -43,7 +43,7 @@ def parse(home: Path, schedule: str) -> dict[str, Any]:
     ended = subprocess.run(
         [PYTHON, "-c", PROGRAM, ROOT / "dags"],
         env=own,
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, encoding="utf-8", timeout=120,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-2000:]
     answer: dict[str, Any] = json.loads(ended.stdout.strip().splitlines()[-1])

@@ -6,11 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import duckdb
 import msgspec
 import pytest
 from deltalake import DeltaTable
 
+from features.database import connect
 from features.errors import DataError, NotReadyError, UsageError
 from features.eventlog import dead
 from features.eventlog.compact import compact_closed
@@ -56,7 +56,7 @@ def another(layout: Layout) -> TopicTable:
 
 
 def count(layout: Layout, known_before: int = T0 + 1000 * DAY, **span: int) -> int:
-    con = duckdb.connect()
+    con = connect()
     view = EventLog(layout).relation(con, "clicks", known_before, **span)
     return int(con.sql(f"SELECT count(*) FROM {view}").fetchall()[0][0])
 
@@ -142,7 +142,7 @@ def test_a_table_gains_the_columns_that_its_schema_gained(layout: Layout, monkey
     assert count(layout) == 4  # read by the new schema before anything is written with it
     new = another(layout)
     new.commit(Batch(clicks(4, 6), {0: 4}, {0: 6}))
-    con = duckdb.connect()
+    con = connect()
     view = EventLog(layout).relation(con, "clicks", T0 + DAY)
     assert con.sql(f"SELECT count(*), count(request_id) FROM {view}").fetchall() == [(6, 0)]
 
@@ -176,7 +176,7 @@ def test_the_lowest_partition_and_offset_of_a_repeated_event_stays(layout: Layou
     moved = [Row(1, 100 + row.offset, row.known_time + HOUR, row.event) for row in again]
     lower = [Row(0, 50 + row.offset, row.known_time + HOUR, row.event) for row in again[:2]]
     table.commit(Batch([*moved, *first[2:], *lower], {0: None, 1: None}, {0: 60, 1: 200}))
-    con = duckdb.connect()
+    con = connect()
     view = EventLog(layout).relation(con, "clicks", T0 + DAY)
     kept = con.sql(f"SELECT event_id, _partition, _offset FROM {view} ORDER BY event_id").fetchall()
     assert kept == [("e0-0", 0, 50), ("e0-1", 0, 51), ("e0-2", 0, 2), ("e0-3", 0, 3), ("e0-4", 0, 4)]
@@ -186,7 +186,7 @@ def test_a_repetition_that_came_after_the_cut_changes_nothing(layout: Layout, ta
     first = [Row(3, row.offset, row.known_time, row.event) for row in clicks(0, 3)]
     later = [Row(0, row.offset, row.known_time + DAY, row.event) for row in clicks(0, 3)]
     table.commit(Batch([*first, *later], {0: None, 3: None}, {0: 3, 3: 3}))
-    con = duckdb.connect()
+    con = connect()
     log = EventLog(layout)
     before = log.relation(con, "clicks", T0 + HOUR, name="before")
     after = log.relation(con, "clicks", T0 + 2 * DAY, name="after")
@@ -196,7 +196,7 @@ def test_a_repetition_that_came_after_the_cut_changes_nothing(layout: Layout, ta
 
 def test_two_views_of_one_connection_do_not_disturb_each_other(layout: Layout, table: TopicTable) -> None:
     table.commit(Batch([*clicks(0, 5), *clicks(5, 10)], {0: None}, {0: 10}))
-    con = duckdb.connect()
+    con = connect()
     log = EventLog(layout)
     views = [log.relation(con, "clicks", T0 + minute * MINUTE, name=f"v{minute}") for minute in (2, 4)]
     assert [con.sql(f"SELECT count(*) FROM {view}").fetchall()[0][0] for view in views] == [4, 8]
@@ -218,7 +218,7 @@ def test_the_state_of_items_is_the_newest_row_known_and_gone_is_gone(layout: Lay
     table = TopicTable(layout.table("items"), "items", "cluster/topic", "items")
     rows = [item(0, T0, price=5), item(1, T0 + DAY, price=7), item(2, T0 + 2 * DAY), item(3, T0 + 3 * DAY, price=9)]
     table.commit(Batch(rows, {0: None}, {0: 4}))
-    con, log = duckdb.connect(), EventLog(layout)
+    con, log = connect(), EventLog(layout)
 
     def price(known_before: int) -> list[tuple[int, str]]:
         view = log.latest(con, "items", known_before)
@@ -231,7 +231,7 @@ def test_the_state_of_items_is_the_newest_row_known_and_gone_is_gone(layout: Lay
 
 def test_standing_says_what_there_was_at_the_cut(layout: Layout, table: TopicTable) -> None:
     table.commit(Batch([*clicks(0, 10), *clicks(0, 2, partition=1)], {0: None, 1: None}, {0: 10, 1: 2}))
-    standing = EventLog(layout).standing(duckdb.connect(), "clicks", T0 + 5 * MINUTE)
+    standing = EventLog(layout).standing(connect(), "clicks", T0 + 5 * MINUTE)
     assert standing.rows == 7
     assert standing.last_known_time == T0 + 4 * MINUTE
     assert standing.offsets == {"cluster/topic/0": 4, "cluster/topic/1": 1}
@@ -244,13 +244,13 @@ def test_a_topic_that_was_never_ingested_is_not_ready(layout: Layout) -> None:
     with pytest.raises(UsageError, match="no such topic"):
         EventLog(layout).version("nonsense")
     with pytest.raises(UsageError, match="not a view's name"):
-        EventLog(layout).relation(duckdb.connect(), "clicks", T0, name="a; DROP")
+        EventLog(layout).relation(connect(), "clicks", T0, name="a; DROP")
 
 
 @pytest.mark.parametrize("topic", EVENTS)
 def test_an_empty_table_has_every_column(layout: Layout, topic: str) -> None:
     TopicTable(layout.table(topic), topic, "cluster/topic", topic)
-    con = duckdb.connect()
+    con = connect()
     view = EventLog(layout).relation(con, topic, T0)
     assert con.sql(f"SELECT * FROM {view}").columns == arrow_schema(topic).names
     assert con.sql(f"SELECT count(*) FROM {view}").fetchall() == [(0,)]
@@ -270,7 +270,7 @@ def test_a_view_made_before_a_compaction_still_reads(layout: Layout, table: Topi
     for number in range(3):
         table.commit(Batch(clicks(number, number + 1), {0: number or None}, {0: number + 1}))
     table.commit(Batch(clicks(3, 4, start=T0 + 5 * DAY), {0: 3}, {0: 4}))
-    con = duckdb.connect()
+    con = connect()
     view = EventLog(layout).relation(con, "clicks", T0 + 9 * DAY)
     assert compact_closed(layout) == 3
     assert con.sql(f"SELECT count(*) FROM {view}").fetchall() == [(4,)]

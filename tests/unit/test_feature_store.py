@@ -208,5 +208,5 @@ def test_the_reader_loads_no_torch_and_nothing_heavy() -> None:
         "from features.store.registry import import_feast; import_feast();"
         "import feast; print(json.dumps([light, 'torch' in sys.modules]))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert json.loads(done.stdout) == [[], False]

@@ -1,7 +1,9 @@
 """The house holds: rooms, light imports, a command line that answers without loading anything heavy."""
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize("room", ["features", "trainer", "serving", "freshrank", "dags"])
 def test_each_room_says_what_it_is_for_in_one_sentence(room: str) -> None:
-    text = (ROOT / room / "__init__.py").read_text()
+    text = (ROOT / room / "__init__.py").read_text(encoding="utf-8")
     assert text.startswith('"""')
     assert text.count("\n") == 1
 
@@ -26,7 +28,7 @@ def test_help_loads_no_heavy_library() -> None:
         "heavy = {'torch', 'pandas', 'duckdb', 'feast', 'pydantic', 'numpy', 'kafka'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=ROOT, check=False)
     assert run.returncode == 0, run.stderr
     for name in cli.COMMANDS:
         assert name in run.stdout
@@ -35,13 +37,47 @@ def test_help_loads_no_heavy_library() -> None:
 @pytest.mark.parametrize("name", list(cli.COMMANDS))
 def test_every_command_has_help(name: str) -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "freshrank.cli", name, "--help"], capture_output=True, text=True, cwd=ROOT, check=False
+        [sys.executable, "-m", "freshrank.cli", name, "--help"],
+        capture_output=True,
+        encoding="utf-8",
+        cwd=ROOT,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     assert "Usage:" in run.stdout
 
 
 def test_an_unknown_command_exits_2() -> None:
-    run = subprocess.run([sys.executable, "-m", "freshrank.cli", "nope"], capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-m", "freshrank.cli", "nope"], capture_output=True, encoding="utf-8", check=False
+    )
     assert run.returncode == 2
     assert "nope" in run.stderr
+
+
+def _text_without_encoding(source: str) -> Iterator[int]:
+    """Lines that read or write text as the locale says."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
+            continue
+        method = isinstance(node.func, ast.Attribute)
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+        owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
+        named = {keyword.arg for keyword in node.keywords}
+        modes = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+        opens = name == "open" and owner not in ("os", "Image") and not any("b" in mode for mode in modes)
+        whole = method and (name == "read_text" or (name == "write_text" and owner != "atomic"))
+        pipe = name in ("run", "Popen", "check_output") and bool({"text", "universal_newlines"} & named)
+        if (opens or whole or pipe) and "encoding" not in named:
+            yield node.lineno
+
+
+def test_text_is_read_and_written_with_a_named_encoding() -> None:
+    files = subprocess.run(["git", "ls-files", "*.py"], capture_output=True, encoding="utf-8", cwd=ROOT, check=True)
+    found = [
+        f"{name}:{line}"
+        for name in files.stdout.splitlines()
+        for line in _text_without_encoding((ROOT / name).read_text(encoding="utf-8"))
+    ]
+    assert not found
+    assert list(_text_without_encoding("path.read_text()")) == [1], "the check itself cannot fail"

@@ -20,7 +20,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_environment_over_file_over_default(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file.write_text("[train]\nseed = 5\nepochs = 3\n")
+    file.write_text("[train]\nseed = 5\nepochs = 3\n", encoding="utf-8")
     monkeypatch.setenv("FRESHRANK_TRAIN__SEED", "7")
     loaded = settings.load(file)
     assert (loaded.train.seed, loaded.train.epochs, loaded.train.workers) == (7, 3, 1)
@@ -44,7 +44,7 @@ def test_the_stack_folder_lies_beside_the_settings_file(file: Path) -> None:
     ],
 )
 def test_a_wrong_file_gives_one_clear_line(file: Path, text: str, match: str) -> None:
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=match) as caught:
         settings.load(file)
     assert "\n" not in str(caught.value)
@@ -69,10 +69,10 @@ def test_every_setting_says_what_it_means(file: Path) -> None:
 
 def test_the_command_prints_them_and_exits_2_on_a_wrong_one(file: Path) -> None:
     run = [sys.executable, "-m", "freshrank.cli", "settings", "--json"]
-    good = subprocess.run(run, capture_output=True, text=True, cwd=file.parent, check=True)
+    good = subprocess.run(run, capture_output=True, encoding="utf-8", cwd=file.parent, check=True)
     assert {"name": "window.days", "value": "7"}.items() <= json.loads(good.stdout)[_index(good.stdout)].items()
-    file.write_text("[window]\ndays = 0\n")
-    bad = subprocess.run(run, capture_output=True, text=True, cwd=file.parent, check=False)
+    file.write_text("[window]\ndays = 0\n", encoding="utf-8")
+    bad = subprocess.run(run, capture_output=True, encoding="utf-8", cwd=file.parent, check=False)
     assert bad.returncode == 2
     assert bad.stderr.count("\n") == 1
     assert "window.days = 0" in bad.stderr

@@ -26,13 +26,13 @@ def groceries(tmp_path: Path) -> Groceries:
     lines = [header + "Iconic Image Path (str),Product Description Path (str)"]
     lists: dict[str, list[str]] = {"train": [], "val": []}
     for number in range(6):
-        (root / "texts" / f"{number}.txt").write_text(f"Description {number}.\n")
+        (root / "texts" / f"{number}.txt").write_text(f"Description {number}.\n", encoding="utf-8")
         lines.append(f"Pink-Fruit-{number},{number},Fruit,{number // 2},/i.jpg,/texts/{number}.txt")
         for name, photos in (("train", 4), ("val", 2)):
             lists[name] += [f"{name}/a b/{number}_{i}.jpg, {number}, {number // 2}" for i in range(photos)]
-    (root / "classes.csv").write_text("\n".join(lines))
+    (root / "classes.csv").write_text("\n".join(lines), encoding="utf-8")
     for name, rows in lists.items():
-        (root / f"{name}.txt").write_text("\n".join(rows))
+        (root / f"{name}.txt").write_text("\n".join(rows), encoding="utf-8")
     return read_groceries(tmp_path)
 
 

@@ -101,7 +101,7 @@ def test_a_window_holds_its_days_in_order(made: tuple[Lake, Window]) -> None:
 def test_the_id_is_the_hash_of_what_it_is_made_of(made: tuple[Lake, Window]) -> None:
     lake, window = made
     folder = lake.layout.window(window.window_id)
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     for name, digest in manifest["files"].items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     parts = ("format", "date", "cut", "horizon_us", "feature_service", "feature_hash", "encoders", "files")
@@ -220,7 +220,7 @@ module._write_items = stop
 module.build(Layout(pathlib.Path({str(layout.root)!r})), FeatureSettings.model_validate({{}}),
     LabelSettings.model_validate({{}}), {ENCODERS!r}, dt.date(2026, 1, 9), days={DAYS})
 """
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, encoding="utf-8")
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "here\n"

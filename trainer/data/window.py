@@ -58,7 +58,7 @@ class Window:
                 "no window", field="window", value=str(folder), remedy="run `freshrank window build --date …` first"
             )
         self.folder = folder
-        self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         self.training = sorted((folder / "requests").glob("*.parquet"))
         self.evaluation = sorted((folder / "eval").glob("*.parquet"))
 

@@ -114,7 +114,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: If it is no TOML.
     """
     try:
-        return tomllib.loads(path.read_text())  # a pipe such as /dev/stdin will do
+        return tomllib.loads(path.read_text(encoding="utf-8"))  # a pipe such as /dev/stdin will do
     except FileNotFoundError:
         raise NotReadyError(
             "no such file", field="file", value=str(path), remedy="give an existing TOML file"

@@ -21,6 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from features import atomic
+from features.database import connect
 from trainer.flat.columns import Bucketised, Categorical, Column, Embedded
 from trainer.flat.dataset import SPLITS, Dataset, Split
 from trainer.flat.recipe import DataRecipe
@@ -92,7 +93,7 @@ def encode(dataset: Dataset, recipe: DataRecipe, cache: Path) -> Encoded:
         with atomic.lock(cache / f".{folder.name}.lock", timeout_s=PATIENCE_S):
             if not folder.exists():
                 _encode(dataset, recipe, folder)
-    described = json.loads((folder / "fields.json").read_text())
+    described = json.loads((folder / "fields.json").read_text(encoding="utf-8"))
     features = tuple(Feature(f["name"], "item", f["name"], f["rows"], kind=f["kind"]) for f in described["fields"])
     return Encoded(folder, Schema(features, tasks=("ctr",)), described["unseen"])
 
@@ -112,7 +113,7 @@ def fingerprint(dataset: Dataset, recipe: DataRecipe) -> str:
 
 
 def _encode(dataset: Dataset, recipe: DataRecipe, folder: Path) -> None:
-    with atomic.new_folder(folder) as work, duckdb.connect() as db:
+    with atomic.new_folder(folder) as work, connect() as db:
         db.execute("SET preserve_insertion_order = true")
         # It believes a Parquet file's least and greatest values, which leave NaN out, and takes isnan(x) for false.
         db.execute("SET disabled_optimizers = 'statistics_propagation'")
@@ -123,7 +124,7 @@ def _encode(dataset: Dataset, recipe: DataRecipe, folder: Path) -> None:
             "fields": [field.describe() for field in fields],
             "unseen": {split: unseen[split] for split in SPLITS if split != "train"},
         }
-        (work / "fields.json").write_text(json.dumps(described))
+        (work / "fields.json").write_text(json.dumps(described), encoding="utf-8")
         for path in tables.values():
             path.unlink()
 

@@ -75,7 +75,7 @@ def run(
     run_id = hashlib.sha256(facts.encode()).hexdigest()[:16]
     done = out / "result.json"
     if done.is_file():
-        before: dict[str, Any] = json.loads(done.read_text())
+        before: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
         if before.get("run") == run_id:
             say(f"{done} is there already, from the same files and recipe")
             return before

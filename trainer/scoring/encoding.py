@@ -256,7 +256,7 @@ class Encoding:
         (folder / "vocab").mkdir(parents=True, exist_ok=True)
         for table, vocabulary in self.vocabularies.items():
             keys = sorted(vocabulary, key=vocabulary.__getitem__)
-            (folder / "vocab" / f"{table}.json").write_text(json.dumps(keys, ensure_ascii=False))
+            (folder / "vocab" / f"{table}.json").write_text(json.dumps(keys, ensure_ascii=False), encoding="utf-8")
         found = {
             "version": 1,
             "null_rule": "index 0: null, NaN, empty or unknown; bucket i of a number: index i + 1; numbers as float32",
@@ -268,15 +268,15 @@ class Encoding:
             "content": asdict(self.content) if self.content else None,
             "tasks": list(self.tasks),
         }
-        (folder / "schema.json").write_text(json.dumps(found, indent=1))
+        (folder / "schema.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Encoding:
         """Read what `save` wrote."""
-        found = json.loads((folder / "schema.json").read_text())
+        found = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
         vocabularies = {}
         for table in found["vocabularies"]:
-            keys = json.loads((folder / "vocab" / f"{table}.json").read_text())
+            keys = json.loads((folder / "vocab" / f"{table}.json").read_text(encoding="utf-8"))
             vocabularies[table] = {key: index for index, key in enumerate(keys, start=1)}
         return cls(
             [Field(**f) for f in found["fields"]],

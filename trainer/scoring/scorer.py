@@ -79,10 +79,10 @@ class Scorer:
 
     def __init__(self, folder: Path | str, tokens: Tokens | None = None) -> None:
         self.folder = Path(folder)
-        self.info: dict[str, Any] = json.loads((self.folder / "bundle.json").read_text())
+        self.info: dict[str, Any] = json.loads((self.folder / "bundle.json").read_text(encoding="utf-8"))
         self.encoding = Encoding.load(self.folder)
         self.items = load_items(self.folder / "item_tokens")
-        recipe = json.loads((self.folder / "recipe.json").read_text())
+        recipe = json.loads((self.folder / "recipe.json").read_text(encoding="utf-8"))
         kind = ranker_class(self.info["model"])
         self.schema = schema = self.encoding.schema
         typed: Any = parse(kind.Recipe, recipe)
@@ -181,7 +181,7 @@ def as_inputs(raw: Raw, inputs: list[Input]) -> dict[str, npt.NDArray[Any]]:
 
 def load_items(folder: Path) -> Items:
     """Read the item table that `save_items` wrote."""
-    found = json.loads((folder / "items.json").read_text())
+    found = json.loads((folder / "items.json").read_text(encoding="utf-8"))
     with np.load(folder / "attributes.npz") as arrays:
         attributes = {name: arrays[name] for name in arrays.files}
     rows = {item: row for row, item in enumerate(found["item"], start=1)}
@@ -193,7 +193,7 @@ def save_items(folder: Path, items: Items) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     keys = sorted(items.row, key=items.row.__getitem__)
     found = {"item": keys, "text_sha": list(items.text_sha[1:]), "image_sha": list(items.image_sha[1:])}
-    (folder / "items.json").write_text(json.dumps(found, ensure_ascii=False))
+    (folder / "items.json").write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
     np.savez(folder / "attributes.npz", **items.attributes)  # type: ignore[arg-type]
 
 

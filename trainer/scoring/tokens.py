@@ -42,7 +42,7 @@ class ItemTokens:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.shapes: dict[str, list[int]] = json.loads((folder / "shapes.json").read_text())
+        self.shapes: dict[str, list[int]] = json.loads((folder / "shapes.json").read_text(encoding="utf-8"))
         self._sha = np.load(folder / "sha.npy")
         self._row = np.load(folder / "row.npy")
         kinds: dict[str, str] = {"text_len.u8": "u1"}
@@ -105,7 +105,7 @@ def write_item_tokens(folder: Path, tokens: Tokens, texts: list[str], images: li
         (m, content.patches, content.image_width),
         (m, content.image_width),
     ]
-    (folder / "shapes.json").write_text(json.dumps(dict(zip(ARRAYS, shapes, strict=True))))
+    (folder / "shapes.json").write_text(json.dumps(dict(zip(ARRAYS, shapes, strict=True))), encoding="utf-8")
 
 
 class ContentSource:

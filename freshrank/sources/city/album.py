@@ -32,7 +32,7 @@ class Album:
         self._index = layout.truth("city").parent / "photos.jsonl"
         self._known: dict[str, str] = {}
         if self._index.exists():
-            for line in self._index.read_text().splitlines():
+            for line in self._index.read_text(encoding="utf-8").splitlines():
                 try:
                     key, sha = json.loads(line)
                 except ValueError:  # the last line of a killed run
@@ -67,7 +67,7 @@ class Album:
             atomic.write_bytes(self.layout.blob(sha), data)
         self._known[key] = sha
         self._index.parent.mkdir(parents=True, exist_ok=True)
-        with self._index.open("a") as file:
+        with self._index.open("a", encoding="utf-8") as file:
             file.write(json.dumps([key, sha]) + "\n")
 
 

@@ -59,10 +59,10 @@ def describe(
             plots.behaviour(figures, out / "behaviour.png")
         print(f"seed {one} in {time.monotonic() - began:.0f} s", file=sys.stderr)
     files = sorted(out.glob("seed-*.json"), key=lambda file: int(file.stem.split("-")[1]))
-    seeds = [json.loads(file.read_text()) for file in files]
+    seeds = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     plots.learnable(seeds, out / "learnable.png")
     plots.mechanisms(seeds, out / "mechanisms.png")
-    text = markdown(seeds, config, out.name, log.read_text() if log else "")
+    text = markdown(seeds, config, out.name, log.read_text(encoding="utf-8") if log else "")
     atomic.write_text(page, text)
     if as_json:
         print(json.dumps({"page": str(page), "seeds": [one["seed"] for one in seeds], "auc": seeds[-1]["auc"]}))

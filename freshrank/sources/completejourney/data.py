@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from features.database import connect
 from features.errors import NotReadyError
 from features.times import DAY, HOUR, day_start
 
@@ -76,7 +76,7 @@ class Journey:
     """
 
     def __init__(self, until: int) -> None:
-        self._con = duckdb.connect()
+        self._con = connect()
         self._con.execute("SET threads = 2")
         for table in ("transactions", "promotions", "products", "demographics"):
             file = str(folder() / f"{table}.parquet").replace("'", "''")

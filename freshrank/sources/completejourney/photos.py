@@ -95,7 +95,7 @@ def class_of(words: str) -> str | None:
 def _photos_by_class(root: Path) -> dict[str, list[Path]]:
     """Class to its photos in the training and validation folders, sorted; the test folder stays unseen."""
     files = defaultdict(list)
-    with (root / "classes.csv").open(newline="") as table:
+    with (root / "classes.csv").open(newline="", encoding="utf-8") as table:
         known = {row["Class Name (str)"] for row in csv.DictReader(table)}
     for split in ("train", "val"):
         for file in sorted((root / split).rglob("*.jpg")):

@@ -55,13 +55,13 @@ class Airflow(Server):
         home.mkdir(parents=True, exist_ok=True)
         ensure_secret(settings)
         done, version = home / "migrated", _version()
-        if (home / "airflow.db").exists() and done.exists() and done.read_text() == version:
+        if (home / "airflow.db").exists() and done.exists() and done.read_text(encoding="utf-8") == version:
             return
         ended = subprocess.run(
             [str(_bin() / "airflow"), "db", "migrate"],
             env={**os.environ, **self._environment(settings)},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
         )
         if ended.returncode:
             raise NotReadyError(
@@ -83,7 +83,7 @@ class Airflow(Server):
             "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
             "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",  # it listens on loopback alone
             "API__BASE_URL": url,
-            "API_AUTH__JWT_SECRET": secret.read_text() if secret.exists() else "",
+            "API_AUTH__JWT_SECRET": secret.read_text(encoding="utf-8") if secret.exists() else "",
             "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
             "LOGGING__BASE_LOG_FOLDER": str(settings.layout.logs / "airflow"),
             "DAG_PROCESSOR__REFRESH_INTERVAL": "60",

@@ -117,7 +117,7 @@ class Kafka(Server):
                 *("format", "--ignore-formatted", "-t", _kafka_uuid(), "-c", str(properties)),
             ],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
         )
         if identity.returncode:
             raise NotReadyError(

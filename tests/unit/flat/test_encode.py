@@ -36,7 +36,7 @@ def make(folder: Path, kind: str = "csv") -> Path:
         frame = pl.DataFrame(columns)
         path = folder / f"{split}.{kind}"
         frame.write_csv(path) if kind == "csv" else frame.write_parquet(path)
-    (folder / "dataset.toml").write_text(TOML.format(kind))
+    (folder / "dataset.toml").write_text(TOML.format(kind), encoding="utf-8")
     return folder
 
 
@@ -96,7 +96,7 @@ def test_an_encoded_set_is_used_again_until_a_file_changes(tmp_path: Path) -> No
     first = encoded(folder).folder
     made = (first / "fields.json").stat().st_mtime_ns
     assert encoded(folder).folder == first and (first / "fields.json").stat().st_mtime_ns == made
-    (folder / "test.csv").write_text("y,shop,price\n1,a,2\n")
+    (folder / "test.csv").write_text("y,shop,price\n1,a,2\n", encoding="utf-8")
     assert encoded(folder).folder != first
 
 
@@ -105,7 +105,8 @@ def test_columns_of_odd_names_and_more_than_needed(tmp_path: Path) -> None:
         pl.DataFrame({'a "b"': ["x", "y"], "la.bel": [0, 1], "spare": [1, 2]}).write_csv(tmp_path / f"{split}.csv")
     (tmp_path / "dataset.toml").write_text(
         'label = "la.bel"\ncategorical = [\'a "b"\']\n'
-        'files = {train = "train.csv", valid = "valid.csv", test = "test.csv"}\n'
+        'files = {train = "train.csv", valid = "valid.csv", test = "test.csv"}\n',
+        encoding="utf-8",
     )
     assert encoded(tmp_path).split("test").ids_NF.tolist() == [[1], [2]]
 
@@ -122,7 +123,7 @@ def test_columns_of_odd_names_and_more_than_needed(tmp_path: Path) -> None:
 )
 def test_wrong_files_are_named(tmp_path: Path, rows: str, field: str) -> None:
     folder = make(tmp_path)
-    (folder / "train.csv").write_text(rows)
+    (folder / "train.csv").write_text(rows, encoding="utf-8")
     with pytest.raises(DataError) as caught:
         encoded(folder)
     assert caught.value.field == field
@@ -148,7 +149,7 @@ def test_wrong_descriptions_are_named(tmp_path: Path, text: str | None, error: t
     folder = make(tmp_path)
     (folder / "dataset.toml").unlink()
     if text is not None:
-        (folder / "dataset.toml").write_text(text)
+        (folder / "dataset.toml").write_text(text, encoding="utf-8")
     with pytest.raises(error) as caught:
         read_dataset(folder)
     assert caught.value.field == field  # type: ignore[attr-defined]

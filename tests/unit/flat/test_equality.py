@@ -39,7 +39,8 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Encoded:
         )
     (folder / "dataset.toml").write_text(
         'label = "y"\ncategorical = ["c0", "c1", "c2"]\nnumerical = ["x"]\n'
-        'files = {train = "train.parquet", valid = "valid.parquet", test = "test.parquet"}\n'
+        'files = {train = "train.parquet", valid = "valid.parquet", test = "test.parquet"}\n',
+        encoding="utf-8",
     )
     return encode(read_dataset(folder), DataRecipe(), folder / "cache")
 

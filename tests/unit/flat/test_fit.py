@@ -38,7 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pl.DataFrame({"label": label, "a": a, "b": b, "x": x}).write_csv(path / f"{split}.csv")
     (path / "dataset.toml").write_text(
         'label = "label"\ncategorical = ["a", "b"]\nnumerical = ["x"]\n'
-        'files = {train = "train.csv", valid = "valid.csv", test = "test.csv"}\n'
+        'files = {train = "train.csv", valid = "valid.csv", test = "test.csv"}\n',
+        encoding="utf-8",
     )
     return path
 
@@ -60,7 +61,7 @@ def fit(encoded: Encoded, model: str = "fm", own: dict[str, Any] | None = None, 
 
 
 def recipe_file(path: Path, text: str) -> Path:
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -185,7 +186,7 @@ def test_a_run_is_repeatable_and_not_repeated(folder: Path, tmp_path: Path) -> N
     second = run(folder, "deepfm", recipe, tmp_path / "two", 5, say=quiet)
     other = run(folder, "deepfm", recipe, tmp_path / "three", 6, say=quiet)
     assert (first["auc"], first["logloss"]) == (second["auc"], second["logloss"]) != (other["auc"], other["logloss"])
-    assert json.loads((tmp_path / "one/result.json").read_text()) == first
+    assert json.loads((tmp_path / "one/result.json").read_text(encoding="utf-8")) == first
     assert first["recipe"]["model"]["hidden"] == [8] and first["recipe"]["train"]["seed"] == 5
     assert first["rows"] == {"train": 1500, "valid": 500, "test": 500}
     assert len(lines) == first["epochs"] == 3
@@ -245,7 +246,8 @@ def test_a_public_set(tmp_path: Path) -> None:
         frame.write_parquet(tmp_path / f"{split}.parquet")
     (tmp_path / "dataset.toml").write_text(
         f'label = "label"\nnumerical = {json.dumps(names)}\n'
-        'files = {train = "train.parquet", valid = "valid.parquet", test = "test.parquet"}\n'
+        'files = {train = "train.parquet", valid = "valid.parquet", test = "test.parquet"}\n',
+        encoding="utf-8",
     )
     recipe = recipe_file(
         tmp_path / "recipe.toml",

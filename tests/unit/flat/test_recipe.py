@@ -55,7 +55,7 @@ from trainer.models.schema import Feature, Schema
 )
 def test_impossible_values_are_named(tmp_path: Path, text: str, field: str) -> None:
     path = tmp_path / "recipe.toml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         read_recipe(path, "xdeepfm")
     assert caught.value.field == field and caught.value.remedy
@@ -74,7 +74,9 @@ def test_defaults_and_the_ends_of_ranges_are_right(tmp_path: Path) -> None:
     }
     assert set(RANGES) <= names
     path = tmp_path / "recipe.toml"
-    path.write_text("[train]\nreduce_factor = 1\nclip_norm = 0\nmin_delta = -1.0\n[model]\nhidden = []\n")
+    path.write_text(
+        "[train]\nreduce_factor = 1\nclip_norm = 0\nmin_delta = -1.0\n[model]\nhidden = []\n", encoding="utf-8"
+    )
     flat, typed = read_recipe(path, "xdeepfm")
     assert flat.train.reduce_factor == 1.0 and typed.hidden == ()
 

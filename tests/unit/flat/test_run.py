@@ -39,13 +39,14 @@ def folder(tmp_path: Path) -> Path:
 
 def write(folder: Path, fields: str) -> None:
     (folder / "dataset.toml").write_text(
-        f'label = "y"\n{fields}files = {{train = "train.csv", valid = "valid.csv", test = "test.csv"}}\n'
+        f'label = "y"\n{fields}files = {{train = "train.csv", valid = "valid.csv", test = "test.csv"}}\n',
+        encoding="utf-8",
     )
 
 
 def trained(folder: Path, text: str = SHORT, model: str = "lr", out: str = "out", **more: Any) -> dict[str, Any]:
     recipe = folder.parent / "recipe.toml"
-    recipe.write_text(text)
+    recipe.write_text(text, encoding="utf-8")
     return run(folder, model, recipe, folder.parent / out, **({"say": lambda _: None} | more))
 
 
@@ -104,7 +105,7 @@ def test_a_test_split_of_one_class_is_told_as_such(
     rows = pl.read_csv(folder / "test.csv").filter(pl.col("y") == 0)
     rows.write_csv(folder / "test.csv")
     recipe, cache = folder.parent / "recipe.toml", folder.parent / "cache"
-    recipe.write_text(SHORT)
+    recipe.write_text(SHORT, encoding="utf-8")
     command(
         model="lr",
         data=str(folder),
@@ -178,7 +179,7 @@ def test_divergence_later_keeps_the_best_epoch(folder: Path, monkeypatch: pytest
     result = trained(folder, "[train]\nepochs = 9\nmin_delta = -1.0\npatience = 2\n")
     assert result["best_epoch"] == 1 and result["epochs"] == 3 and result["auc"] > 0.5
     kept = json.loads(
-        (folder.parent / "out/result.json").read_text(), parse_constant=pytest.fail
+        (folder.parent / "out/result.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
     )  # no NaN: strict JSON
     assert [epoch["logloss"] is None for epoch in kept["history"]] == [False, True, True]
 

@@ -22,14 +22,16 @@ TOML = 'label = "y"\ncategorical = ["c"]\nnumerical = ["x"]\nfiles = {{train = "
 
 
 def describe(folder: Path, kind: str) -> None:
-    (folder / "dataset.toml").write_text(TOML.format(kind) + f'test = "test.{kind}"}}\n')
+    (folder / "dataset.toml").write_text(TOML.format(kind) + f'test = "test.{kind}"}}\n', encoding="utf-8")
 
 
 def texts(folder: Path, train: str, test: str = "", **recipe: Any) -> Encoded:
     """Encode CSV files of these rows; `valid` is as `train`."""
     describe(folder, "csv")
     for split in SPLITS:
-        (folder / f"{split}.csv").write_text("y,c,x\n" + (test or train if split == "test" else train))
+        (folder / f"{split}.csv").write_text(
+            "y,c,x\n" + (test or train if split == "test" else train), encoding="utf-8"
+        )
     return encode(read_dataset(folder), DataRecipe(**recipe), folder / "cache")
 
 
@@ -80,11 +82,12 @@ def test_other_encodings_are_named(tmp_path: Path) -> None:
 def test_packed_files_and_capitals(tmp_path: Path) -> None:
     text = "y\tc\tx\n1\ta\t1\n0\tb\t2\n"
     (tmp_path / "train.tsv.gz").write_bytes(gzip.compress(text.encode()))
-    (tmp_path / "valid.TSV").write_text(text)
-    (tmp_path / "test.CSV").write_text(text.replace("\t", ","))
+    (tmp_path / "valid.TSV").write_text(text, encoding="utf-8")
+    (tmp_path / "test.CSV").write_text(text.replace("\t", ","), encoding="utf-8")
     (tmp_path / "dataset.toml").write_text(
         'label = "y"\ncategorical = ["c"]\nnumerical = ["x"]\n'
-        'files = {train = "train.tsv.gz", valid = "valid.TSV", test = "test.CSV"}\n'
+        'files = {train = "train.tsv.gz", valid = "valid.TSV", test = "test.CSV"}\n',
+        encoding="utf-8",
     )
     encoded = encode(read_dataset(tmp_path), DataRecipe(), tmp_path / "cache")
     assert [ids(encoded, split) for split in SPLITS] == [[1, 2]] * 3
@@ -95,7 +98,7 @@ def test_packed_files_and_capitals(tmp_path: Path) -> None:
 
 def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     texts(tmp_path, "1,a,1\n0,b,2\n")
-    (tmp_path / "test.csv").write_text("y,c,x,x\n1,a,1,2\n")
+    (tmp_path / "test.csv").write_text("y,c,x,x\n1,a,1,2\n", encoding="utf-8")
     with pytest.raises(DataError, match="twice") as caught:
         encode(read_dataset(tmp_path), DataRecipe(), tmp_path / "cache")
     assert caught.value.field == "files.test" and caught.value.value == ["x"]
@@ -150,7 +153,7 @@ def test_true_and_false_are_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("split", ["train", "valid"])
 def test_one_class_is_refused_before_training(tmp_path: Path, split: str) -> None:
     texts(tmp_path, "1,a,1\n0,b,2\n", "1,a,1\n")  # of the test split it is not
-    (tmp_path / f"{split}.csv").write_text("y,c,x\n1,a,1\n1,b,2\n")
+    (tmp_path / f"{split}.csv").write_text("y,c,x\n1,a,1\n1,b,2\n", encoding="utf-8")
     with pytest.raises(DataError, match="one class alone, 1") as caught:
         encode(read_dataset(tmp_path), DataRecipe(), tmp_path / "cache")
     assert caught.value.field == f"files.{split}"

@@ -195,7 +195,7 @@ def test_corrupt_bundles_are_refused_before_anything_happens(tmp_path: Path, bun
     for damage, match in (
         (lambda b: (b / "dense.safetensors").write_bytes(b"x"), "corrupt.*dense.safetensors"),
         (lambda b: (b / "recipe.json").unlink(), "corrupt.*recipe.json"),
-        (lambda b: (b / "code" / "evil.py").write_text("x"), "corrupt.*evil.py"),
+        (lambda b: (b / "code" / "evil.py").write_text("x", encoding="utf-8"), "corrupt.*evil.py"),
         (lambda b: (b / "SHA256SUMS").unlink(), "SHA256SUMS is missing"),
     ):
         shutil.copytree(bundles / bundle, tmp_path / "copy" / bundle)

@@ -61,7 +61,7 @@ def client(shop: tuple[Layout, OnlineStore], **settings: Any) -> TestClient:
 def gateway(shop: tuple[Layout, OnlineStore], tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A running gateway with an experiment."""
     path = tmp_path_factory.mktemp("arms") / "experiments.toml"
-    path.write_text(EXPERIMENTS)
+    path.write_text(EXPERIMENTS, encoding="utf-8")
     with client(shop, experiments=path) as running:
         yield running
 

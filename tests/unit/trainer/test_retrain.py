@@ -46,7 +46,7 @@ over_popularity = -1.0
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A stack with the windows of two days."""
     folder = tmp_path_factory.mktemp("stack")
-    (folder / "freshrank.toml").write_text(SETTINGS)
+    (folder / "freshrank.toml").write_text(SETTINGS, encoding="utf-8")
     made = load(folder / "freshrank.toml")
     for day in (DAY, DAY + dt.timedelta(days=1)):
         window = make_window(
@@ -89,7 +89,7 @@ def test_from_window_to_blessing_and_again(settings: Settings) -> None:
     assert layout.step(DAY, "evaluate").with_suffix(".parquet").exists()
     decision = run("gate", *day)
     assert decision["blessed"] is True and decision["reasons"]
-    blessing = json.loads((layout.bundles / f"{bundle}.blessing.json").read_text())
+    blessing = json.loads((layout.bundles / f"{bundle}.blessing.json").read_text(encoding="utf-8"))
     assert blessing["bundle"] == bundle and blessing["blessed"]
 
     again = run("train", *day)
@@ -119,10 +119,10 @@ def _go_live(path: Path, bundle: str) -> None:
 
 def test_a_refusal_is_an_answer(settings: Settings) -> None:
     layout, day = settings.layout, DAY + dt.timedelta(days=30)
-    figures = json.loads(layout.step(DAY, "evaluate").read_text())
+    figures = json.loads(layout.step(DAY, "evaluate").read_text(encoding="utf-8"))
     figures["slices"]["all"]["requests"] = 1
     atomic.write_text(layout.step(day, "evaluate"), json.dumps(figures))
-    atomic.write_text(layout.step(day, "bundle"), layout.step(DAY, "bundle").read_text())
+    atomic.write_text(layout.step(day, "bundle"), layout.step(DAY, "bundle").read_text(encoding="utf-8"))
     assert run("gate", "--date", day.isoformat())["blessed"] is False
 
 

@@ -51,7 +51,7 @@ def final(job: Job) -> dict[str, torch.Tensor]:
     """The result's tensors."""
     import json
 
-    step = json.loads((job.folder / "done.json").read_text())["step"]
+    step = json.loads((job.folder / "done.json").read_text(encoding="utf-8"))["step"]
     return read_full(Checkpoints(job.folder).path(step))
 
 
@@ -236,7 +236,7 @@ def test_a_corrupt_bundle_is_refused(popular: Path, tmp_path: Path, harm: str) -
     elif harm == "missing":
         target.unlink()
     elif harm == "extra":
-        (bundle / "more").write_text("")
+        (bundle / "more").write_text("", encoding="utf-8")
     else:
         (bundle / "SHA256SUMS").unlink()
     with pytest.raises(DataError, match="corrupt"):
