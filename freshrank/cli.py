@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -84,9 +84,21 @@ app = typer.Typer(
 )
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from freshrank.checkout import version
+
+        print(f"freshrank {version()}")
+        raise typer.Exit
+
+
 @app.callback()
-def _main() -> None:
-    """Hold the group; options that are common to all commands would stand here."""
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", help="The version, and nothing else.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Hold the group; options that are common to all commands stand here."""
 
 
 def main() -> None:
@@ -96,6 +108,13 @@ def main() -> None:
     except FreshrankError as error:
         print(f"freshrank: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        from freshrank.extras import lacking
+
+        if (known := lacking(error)) is None:
+            raise
+        print(f"freshrank: {known}", file=sys.stderr)
+        sys.exit(known.exit_code)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from features.settings import (
     Section,
     WindowSettings,
 )
+from freshrank.checkout import find_checkout
 from serving.settings import GatewaySettings, TritonSettings
 from trainer.settings import GateSettings, TrainSettings
 
@@ -33,7 +34,10 @@ SECRETS = ("kafka.sasl_password", "redis.password", "triton.admin_key")
 class StackSettings(Section):
     """The local stack."""
 
-    dir: Path = Field(Path(".freshrank"), description="Folder of all state; relative to the settings file or project.")
+    dir: Path = Field(
+        Path(".freshrank"),
+        description="Folder of all state; relative to the settings file; without one, to the checkout or here.",
+    )
     port_base: int = Field(17000, ge=1024, le=65000, description="First of the 20 ports the local stack uses.")
 
 
@@ -87,18 +91,13 @@ class Settings(BaseSettings):
         return Layout(self.stack.dir)
 
 
-def project_root() -> Path:
-    """The checkout this code runs from."""
-    return Path(__file__).resolve().parent.parent
-
-
 def settings_file() -> Path:
-    """`FRESHRANK_SETTINGS`, or `freshrank.toml` in the current folder, or the checkout's."""
+    """`FRESHRANK_SETTINGS`, or `freshrank.toml` in the current folder, or in the checkout where there is one."""
     named = os.environ.get(PREFIX + "SETTINGS")
     if named:
         return Path(named).resolve()
     here = Path.cwd() / "freshrank.toml"
-    return here if here.exists() else project_root() / "freshrank.toml"
+    return here if here.exists() else (find_checkout() or Path.cwd()) / "freshrank.toml"
 
 
 def load(file: Path | None = None) -> Settings:

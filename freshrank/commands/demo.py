@@ -22,6 +22,9 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
 ) -> None:
     """Carry a source's events from Kafka round to a ranked list and back, and write a report."""
+    from freshrank.checkout import need_checkout
+
+    need_checkout("the demo, which starts the local stack,")
     from features.layout import safe_name
     from freshrank.demo import run
     from freshrank.demo.plan import Plan

@@ -44,7 +44,9 @@ def topics(ctx: typer.Context, as_json: Json = False) -> None:
 def schemas(as_json: Json = False) -> None:
     """Write `features/schemas/*.json` from the event structs; refuses a change that breaks the version."""
     from features.compatibility import FOLDER, write_schemas
+    from freshrank.checkout import need_checkout
 
+    need_checkout("writing the schemas")
     changed = [file.name for file in write_schemas()]
     print(json.dumps({"changed": changed}) if as_json else f"{len(changed)} schemas changed in {FOLDER}")
 

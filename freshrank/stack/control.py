@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from features.atomic import lock
 from features.errors import FreshrankError, NotReadyError, UsageError
+from freshrank.checkout import find_checkout
 from freshrank.stack import addresses, processes
-from freshrank.stack.server import NotYet, Server
+from freshrank.stack.server import NotYet, Program, Server, project_root
 from freshrank.stack.servers import all_servers
 from freshrank.stack.servers.airflow import ensure_secret
 from freshrank.stack.servers.triton import remove_shared_memory
@@ -47,7 +48,12 @@ def select(settings: Settings, only: Iterable[str] | None = None) -> list[Server
 
 def _supervisor(settings: Settings) -> Supervisor:
     local = [server for server in all_servers().values() if not server.is_external(settings)]
-    return Supervisor(settings, [program for server in local for program in server.programs(settings)])
+    return Supervisor(settings, [program for server in local for program in _programs(settings, server)])
+
+
+def _programs(settings: Settings, server: Server) -> tuple[Program, ...]:
+    """A server's programs; an installed package starts none."""
+    return server.programs(settings) if find_checkout() else ()
 
 
 def up(settings: Settings, only: Iterable[str] | None = None, tell: Callable[[str], None] = say) -> dict[str, float]:
@@ -65,10 +71,11 @@ def up(settings: Settings, only: Iterable[str] | None = None, tell: Callable[[st
         Seconds until each server was ready, by name.
 
     Raises:
-        UsageError: If a port is taken or a name is wrong.
+        UsageError: If a port is taken, a name is wrong, or there is no checkout with servers to start.
         NotReadyError: If a part is missing or a server does not become ready in time.
     """
     chosen = select(settings, only)
+    project_root()
     with lock(settings.layout.lock("stack"), timeout_s=300):
         ensure_secret(settings)  # the supervisor's file holds it
         supervisor = _supervisor(settings)
@@ -192,7 +199,11 @@ def down(settings: Settings, tell: Callable[[str], None] = say) -> int:
 
     Returns:
         The number of processes that were ended.
+
+    Raises:
+        UsageError: If there is no checkout, so that no stack can have been started.
     """
+    project_root()
     if not settings.layout.root.exists():
         return 0
     with lock(settings.layout.lock("stack"), timeout_s=300):
@@ -230,7 +241,7 @@ class Status:
 def status(settings: Settings) -> list[Status]:
     """How every server is, the supervisor last."""
     supervisor = _supervisor(settings)
-    states = supervisor.states()
+    states = supervisor.states() if find_checkout() else {}
     memory: dict[str, float] = {}
     ages: dict[str, float] = {}
     for one in processes.find(supervisor.identity):
@@ -241,9 +252,9 @@ def status(settings: Settings) -> list[Status]:
         if server.is_external(settings):
             rows.append(Status(server.name, "external", server.address(settings), 0.0, 0.0))
             continue
-        names = [program.name for program in server.programs(settings)]
+        names = [program.name for program in _programs(settings, server)]
         state, reason = _state(settings, server, [states.get(name, {}).get("statename", "STOPPED") for name in names])
-        pss, age = sum(memory.get(name, 0.0) for name in names), max(ages.get(name, 0.0) for name in names)
+        pss, age = sum(memory.get(name, 0.0) for name in names), max([0.0, *(ages.get(name, 0.0) for name in names)])
         rows.append(Status(server.name, state, server.address(settings), round(pss, 1), round(age, 1), reason))
     alive = "ready" if states else "stopped"
     pss, age = memory.get("supervisor", 0.0), ages.get("supervisor", 0.0)

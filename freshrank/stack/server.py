@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from freshrank.checkout import need_checkout
+
 if TYPE_CHECKING:
     from freshrank.settings import Settings
 
@@ -75,10 +77,20 @@ class Server(ABC):
 
 
 def project_root() -> Path:
-    """The checkout."""
-    return Path(__file__).resolve().parent.parent.parent
+    """The checkout, from which the stack's servers run.
+
+    Raises:
+        UsageError: If this is an installed package.
+    """
+    return need_checkout(
+        "the local stack", instead="name your own servers (kafka.bootstrap_servers, redis.url, triton.url)"
+    )
 
 
 def setup_folder() -> Path:
-    """What the set-up brought."""
+    """What the set-up brought.
+
+    Raises:
+        UsageError: If this is an installed package.
+    """
     return project_root() / ".setup"
