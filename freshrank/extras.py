@@ -27,10 +27,11 @@ def lacking(error: ModuleNotFoundError) -> UsageError | None:
         declared = importlib.metadata.requires("freshrank") or []
     except importlib.metadata.PackageNotFoundError:
         return None
-    for found in filter(None, map(_DECLARED.match, declared)):
-        if found["package"].lower() == package:
-            return UsageError(
-                "this installation lacks what the command needs", field="package", value=package,
-                remedy=f"install freshrank[{found['extra']}]; in a checkout, `make setup`",
-            )  # fmt: skip
-    return None
+    rows = filter(None, map(_DECLARED.match, declared))
+    extras = [f"freshrank[{row['extra']}]" for row in rows if row["package"].lower() == package]
+    if not extras:
+        return None
+    return UsageError(
+        "this installation lacks what the command needs", field="package", value=package,
+        remedy=f"install {' or '.join(extras)}; in a checkout, run `make setup`",
+    )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 def main() -> None:
     """Serve the gateway until told to stop."""
+    import growthbook.core  # noqa: F401 - a request with an experiment would pay for it, or miss it
     import uvicorn
 
     from freshrank import settings as all_settings
