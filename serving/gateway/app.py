@@ -20,7 +20,7 @@ from features.layout import Layout
 from features.settings import KafkaSettings, RedisSettings
 from features.store.registry import OnlineStore
 from serving.gateway.api import MAX_BODY_BYTES, ApiError, ErrorBody, RankRequest, RankResponse, error_body
-from serving.gateway.experiments import experiments_path
+from serving.gateway.experiments_file import experiments_path
 from serving.gateway.impressions import ImpressionLog
 from serving.gateway.limit import LimitBody
 from serving.gateway.live import Live

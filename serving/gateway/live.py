@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from features.content.catalogue import Catalogue
 from features.errors import FreshrankError, NotReadyError
 from features.layout import Layout
-from serving.gateway.experiments import Experiments, read
+from serving.gateway.experiments import Experiments
+from serving.gateway.experiments_file import read
 from serving.gateway.scores import Served
 from serving.state import Acknowledgement, Serving, ServingFile, Version
 
