@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from features.database import connect
+from features.database import connect, local_path, read_parquet
 from features.errors import NotReadyError
 from features.layout import Layout
 from features.times import format_us
@@ -163,10 +163,10 @@ def tally(
     files = DeltaTable(str(path)).file_uris()
     if not files:
         return {}
-    names = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+    source = read_parquet(map(local_path, files))
     found: dict[int, list[list[str]]] = {}
     for key, *row in con.execute(
-        f"SELECT {bucket}, _source, _partition, count(*), max(_offset), sum(_offset) FROM read_parquet([{names}]) "
+        f"SELECT {bucket}, _source, _partition, count(*), max(_offset), sum(_offset) FROM {source} "
         f"WHERE known_time < {known_before_us} GROUP BY ALL ORDER BY ALL"
     ).fetchall():
         found.setdefault(key, []).append([str(value) for value in row])

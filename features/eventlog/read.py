@@ -10,6 +10,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
+from features.database import local_path, read_parquet
 from features.errors import NotReadyError, UsageError
 from features.eventlog.schema import PARTITION_COLUMN, arrow_schema, duckdb_type
 from features.events import COMPACTED, EVENTS, LAST_US, MAX_CLOCK_SKEW_US
@@ -182,8 +183,7 @@ class EventLog:
         days = actions[f"partition.{PARTITION_COLUMN}"].to_pylist()
         lows = actions["min.known_time"].to_pylist() if "min.known_time" in actions.column_names else [None] * len(days)
         paths = actions["path"].to_pylist()
-        root = table.table_uri.rstrip("/")
-        root = root.removeprefix("file://")
+        root = local_path(table.table_uri).rstrip("/")
         return sorted(
             f"{root}/{path}"
             for path, day, low in zip(paths, days, lows, strict=True)
@@ -198,11 +198,9 @@ def _union(topic: str, files: list[str]) -> str:
     empty = f"SELECT {columns} WHERE false"
     if not files:
         return empty
-    names = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
-    read = (
-        f"SELECT * FROM read_parquet([{names}], union_by_name=true, hive_partitioning=true, "  # noqa: S608
-        f"hive_types={{'{PARTITION_COLUMN}': DATE}})"
-    )
+    # Delta keeps the partition's value in the path alone; it is the day of event_time
+    day = f"CAST(make_timestamp(event_time) AS DATE) AS {PARTITION_COLUMN}"
+    read = f"SELECT *, {day} FROM {read_parquet(files)}"  # noqa: S608
     return f"{empty} UNION ALL BY NAME {read}"
 
 
