@@ -116,7 +116,7 @@ def load_items(con: DuckDBPyConnection, layout: Layout, *, known_before_us: int)
         f"""CREATE OR REPLACE TABLE f_items_bare AS
         SELECT item_id, known_time, gone, shop_id, brand_id, category_id, title, description, image_uri,
                price_minor, weight_g, available, attributes
-        FROM ({last_records("log_items", "item_id", at_each_moment=True)})"""  # noqa: S608
+        FROM ({last_records("log_items", "item_id", at_each_moment=True)})"""
     )
     _hash_content(con)
     con.execute(
@@ -136,7 +136,7 @@ def load_users(con: DuckDBPyConnection, layout: Layout, *, known_before_us: int)
     _event_log(con, layout, "users", known_before_us, None, None)
     con.execute(
         "CREATE OR REPLACE TABLE f_users AS SELECT user_id, known_time, gone, profile "
-        f"FROM ({last_records('log_users', 'user_id', at_each_moment=True)})"  # noqa: S608
+        f"FROM ({last_records('log_users', 'user_id', at_each_moment=True)})"
     )
 
 

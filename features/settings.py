@@ -67,6 +67,11 @@ class KafkaSettings(Section):
     create_topics: bool = Field(True, description="Create missing topics; off: check that they exist.")
     replication_factor: int = Field(1, ge=1, le=9, description="Replication factor of created topics.")
     partitions: int = Field(4, ge=1, le=1024, description="Partitions of created topics.")
+    max_invalid_share: float = Field(
+        0.1, ge=0, le=1,
+        description="Share of a topic's new records that may be no events; where 10 or more are beyond it, `ingest` ends "
+        "with exit 3 and calls no cut complete. Raised for one run, it accepts what was refused.",
+    )  # fmt: skip
 
     def topic(self, name: str) -> str:
         """The broker's name of one of our topics, prefix included."""
