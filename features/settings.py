@@ -69,8 +69,8 @@ class KafkaSettings(Section):
     partitions: int = Field(4, ge=1, le=1024, description="Partitions of created topics.")
     max_invalid_share: float = Field(
         0.1, ge=0, le=1,
-        description="Share of a topic's new records that may be no events; where 10 or more are beyond it, `ingest` ends "
-        "with exit 3 and calls no cut complete. Raised for one run, it accepts what was refused.",
+        description="Share of a topic's new records that may be no events. Where more are none, and at least ten, "
+        "`ingest` ends with exit 3 and calls no cut complete. Raised for one run, it accepts what was refused.",
     )  # fmt: skip
 
     def topic(self, name: str) -> str:

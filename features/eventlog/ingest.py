@@ -153,7 +153,7 @@ def _need_all(runs: Iterable[_TopicRun]) -> None:
         raise NotReadyError(
             "an open transaction hides records, so the log is not complete; what could be read is in",
             field="partition", value=", ".join(hidden),
-            remedy="its producer must commit or abort it (`kafka-transactions.sh find-hanging`); then run again",
+            remedy="its producer must commit or abort it (`kafka-transactions.sh describe-producers`); run again",
         )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from features.errors import DataError, NotReadyError, UsageError
 from features.eventlog import dead
 from features.eventlog.compact import compact_closed
 from features.eventlog.complete import complete_until, note_complete
+from features.eventlog.ingest import Ingested
 from features.eventlog.read import EventLog
 from features.eventlog.schema import Row, arrow_schema
 from features.eventlog.share import Counted, Refused, judge
@@ -25,6 +27,7 @@ from features.events import EVENTS, Click, Gone, InvalidEvent, Item, event_id
 from features.kafka import MAX_MESSAGE_BYTES
 from features.layout import Layout
 from features.times import DAY, HOUR, MINUTE, format_us
+from freshrank.commands.ingest import warnings
 
 T0 = 1_735_689_600_000_000  # 2025-01-01
 
@@ -358,6 +361,16 @@ def test_a_few_invalid_records_stop_nothing_but_add_up(layout: Layout) -> None:
     assert Topic(layout, "cluster/made again").run(100, 0) == {}
     with pytest.raises(DataError, match="1 of 5 new records"):
         Topic(layout, "cluster/none allowed").run(5, 1, limit=0)
+
+
+def test_what_went_well_but_not_all_well_is_said() -> None:
+    reasons = Counter({"Expected `int`, got `float` - at `$.amount_minor`": 3, "other": 1})
+    run = Ingested(events=2, dead=4, reasons=reasons, few=Refused(read=6, dead=4), hidden={1: 21})
+    dead_ones, few, hidden = warnings("purchases", run)
+    assert dead_ones.startswith("purchases: 4 of 6 new records (66.7%) are no events, 3 of them: Expected `int`, got")
+    assert "kafka.max_invalid_share" in few
+    assert "partition 1: 21 offsets" in hidden
+    assert warnings("purchases", Ingested(events=100)) == []
 
 
 def test_a_cut_that_has_not_come_is_refused(layout: Layout, table: TopicTable) -> None:
