@@ -48,14 +48,14 @@ class Shown(Struct, frozen=True, omit_defaults=True):
     Args:
         item_id: The item.
         position: Its place in the list, 0 first.
-        price_minor: Its price when it was shown.
+        price_minor: Its price when it was shown; None where it was unknown.
         score: What the ranker gave it.
         propensity: Probability with which the policy put it at this place.
     """
 
     item_id: Id
     position: Annotated[int, Meta(ge=0, le=100_000)]
-    price_minor: Amount
+    price_minor: Amount | None = None
     score: float | None = None
     propensity: Annotated[float, Meta(gt=0, le=1)] | None = None
 
@@ -332,6 +332,8 @@ def _check(event: Event, key: bytes | None, known_time: int) -> None:
     happened = _moment("event_time", event.event_time)
     if happened < 0:
         raise InvalidEvent("event_time lies before 1970", field="event_time", value=event.event_time)
+    if happened > LAST_US:
+        raise InvalidEvent("event_time lies after the year 9999", field="event_time", value=event.event_time)
     if happened - known_time > MAX_CLOCK_SKEW_US:
         raise InvalidEvent(
             "event_time lies more than an hour after the record's timestamp",

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from features.database import connect
+from features.database import connect, local_path, read_parquet
 from features.errors import NotReadyError
 from features.layout import Layout
 from features.times import format_us
@@ -47,7 +47,7 @@ def need_complete(layout: Layout, cut_us: int) -> None:
     Raises:
         NotReadyError: If no `ingest --until` has reached the cut.
     """
-    from features.eventlog.ingest import complete_until
+    from features.eventlog.complete import complete_until
 
     if (complete_until(layout) or 0) < cut_us:
         raise NotReadyError(
@@ -109,13 +109,14 @@ def load_items(con: DuckDBPyConnection, layout: Layout, *, known_before_us: int)
         layout: Where the event log lies.
         known_before_us: Only facts with an earlier known time.
     """
+    from features.eventlog.read import last_records
+
     _event_log(con, layout, "items", known_before_us, None, None)
     con.execute(
-        """CREATE OR REPLACE TABLE f_items_bare AS
+        f"""CREATE OR REPLACE TABLE f_items_bare AS
         SELECT item_id, known_time, gone, shop_id, brand_id, category_id, title, description, image_uri,
                price_minor, weight_g, available, attributes
-        FROM log_items
-        QUALIFY row_number() OVER (PARTITION BY item_id, known_time ORDER BY _offset DESC) = 1"""
+        FROM ({last_records("log_items", "item_id", at_each_moment=True)})"""
     )
     _hash_content(con)
     con.execute(
@@ -130,10 +131,12 @@ def load_items(con: DuckDBPyConnection, layout: Layout, *, known_before_us: int)
 
 def load_users(con: DuckDBPyConnection, layout: Layout, *, known_before_us: int) -> None:
     """Make the table `f_users`: every profile ever known, as `f_items`. Columns: user_id, known_time, gone, profile."""
+    from features.eventlog.read import last_records
+
     _event_log(con, layout, "users", known_before_us, None, None)
     con.execute(
-        """CREATE OR REPLACE TABLE f_users AS SELECT user_id, known_time, gone, profile FROM log_users
-        QUALIFY row_number() OVER (PARTITION BY user_id, known_time ORDER BY _offset DESC) = 1"""
+        "CREATE OR REPLACE TABLE f_users AS SELECT user_id, known_time, gone, profile "
+        f"FROM ({last_records('log_users', 'user_id', at_each_moment=True)})"
     )
 
 
@@ -163,10 +166,10 @@ def tally(
     files = DeltaTable(str(path)).file_uris()
     if not files:
         return {}
-    names = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+    source = read_parquet(map(local_path, files))
     found: dict[int, list[list[str]]] = {}
     for key, *row in con.execute(
-        f"SELECT {bucket}, _source, _partition, count(*), max(_offset), sum(_offset) FROM read_parquet([{names}]) "
+        f"SELECT {bucket}, _source, _partition, count(*), max(_offset), sum(_offset) FROM {source} "
         f"WHERE known_time < {known_before_us} GROUP BY ALL ORDER BY ALL"
     ).fetchall():
         found.setdefault(key, []).append([str(value) for value in row])

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,11 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # of dead letters, which wrap a message of the usual limit of 1 MiB
 BOOTSTRAP_MS = 20_000  # how long a client tries to find its way among the brokers
+CODECS = {"lz4": "lz4", "snappy": "python-snappy", "zstd": "zstandard"}  # a topic's compression -> the package for it
 _PROBE_S = 3.0
+
+# What the client logs while it tries again is not for stderr: its error says it once.
+logging.getLogger("kafka").addHandler(logging.NullHandler())
 
 
 def client_config(settings: KafkaSettings) -> dict[str, Any]:
@@ -44,6 +47,7 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
     if settings.ssl_cafile is not None:
         config["ssl_cafile"] = str(settings.ssl_cafile)
     if settings.security_protocol.startswith("SASL"):
+        config["kafka_client"] = _client_that_tells_of_refusals
         for name in ("sasl_mechanism", "sasl_username"):
             if not getattr(settings, name):
                 raise UsageError("SASL needs it", field=f"kafka.{name}", value="", remedy="set it")
@@ -129,7 +133,6 @@ def admin(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
 def _probed(settings: KafkaSettings) -> dict[str, Any]:
     """The clients' arguments, once a port of the brokers listens: a client made before waits much longer to say so."""
     config = client_config(settings)
-    _REASONS.clear()
     for server in config["bootstrap_servers"]:
         host, _, port = server.rpartition(":")
         if not host or not port.isdigit():
@@ -160,31 +163,41 @@ def _shake_hands(settings: KafkaSettings, link: socket.socket, host: str) -> Non
         raise _unreachable(settings, f"no TLS at this port: {error}") from error
 
 
-class _Reasons(logging.Handler):
-    """Keeps what the Kafka client logs while it tries again: its last error says only that time is up.
+def _client_that_tells_of_refusals(**config: Any) -> Any:
+    """The library's network client, except that a refused login is an error at once.
 
-    As a handler of the client's logger it also keeps those repeated lines from stderr.
+    The library itself tries again until time is up and then says only that. The refusal is kept with the connections of
+    this one client; what another client met is none of its business.
     """
+    from kafka import errors as kafka_errors
+    from kafka.net.compat import KafkaNetClient
+    from kafka.net.manager import KafkaConnectionManager
+    from kafka.net.selector import NetworkSelector
 
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._lines: deque[str] = deque(maxlen=50)
+    final = (
+        kafka_errors.SaslAuthenticationFailedError,
+        kafka_errors.UnsupportedSaslMechanismError,
+        kafka_errors.IllegalSaslStateError,
+    )
+    selector = NetworkSelector(**config)
+    manager = KafkaConnectionManager(selector, **config)
+    connect = manager.get_connection
+    refused: dict[Any, BaseException] = {}
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line."""
-        self._lines.append(record.getMessage())
+    def get_connection(node_id: Any, **options: Any) -> Any:
+        if node_id in refused:
+            raise refused[node_id]
+        connection = connect(node_id, **options)
 
-    def clear(self) -> None:
-        """Forget all."""
-        self._lines.clear()
+        def note(error: BaseException) -> None:
+            if isinstance(error, final) and manager.cluster.is_bootstrap(node_id):
+                refused[node_id] = error
 
-    def tells_of(self, name: str) -> bool:
-        """Whether a line has this in it."""
-        return any(name in line for line in self._lines)
+        connection.init_future.add_errback(note)
+        return connection
 
-
-_REASONS = _Reasons()
-logging.getLogger("kafka").addHandler(_REASONS)
+    manager.get_connection = get_connection
+    return KafkaNetClient(net=selector, manager=manager, **config)
 
 
 def _unreachable(settings: KafkaSettings, why: object) -> UnreachableError:
@@ -197,7 +210,17 @@ def _unreachable(settings: KafkaSettings, why: object) -> UnreachableError:
 def _refused(settings: KafkaSettings, why: str) -> UsageError:
     return UsageError(
         f"Kafka refuses us ({why})", field="kafka.sasl_username", value=settings.sasl_username,
-        remedy="check user, password and the ACLs of the topics and the group",
+        remedy="check user, password and the ACLs of the topics and the group (docs/sources.md lists the rights)",
+    )  # fmt: skip
+
+
+def _no_codec(why: str) -> UsageError:
+    codec = next((name for name in CODECS if name in why), "")
+    if not codec:
+        return UsageError(f"a topic is compressed in a way that cannot be read here ({why})")
+    return UsageError(
+        "a topic is compressed and the package that undoes it is missing", field="compression.type", value=codec,
+        remedy=f"install {CODECS[codec]} into this Python environment (`make setup` does)",
     )  # fmt: skip
 
 
@@ -207,7 +230,8 @@ def errors(settings: KafkaSettings) -> Iterator[None]:
 
     Raises:
         UnreachableError: If a broker stopped answering.
-        UsageError: If the broker refuses who we are or what we may do.
+        UsageError: If the broker refuses who we are, what we may do or how large a record is, or if the package is
+            missing that undoes a topic's compression.
         DataError: If the offsets that we stand at are gone from the log.
     """
     from kafka import errors as kafka_errors
@@ -222,8 +246,18 @@ def errors(settings: KafkaSettings) -> Iterator[None]:
             remedy="lengthen retention.ms of the topic, and ingest more often; the gap cannot be filled",
         ) from error  # fmt: skip
     except (kafka_errors.AuthorizationError, kafka_errors.SaslAuthenticationFailedError) as error:
-        raise _refused(settings, type(error).__name__) from error
+        raise _refused(settings, str(error)) from error
+    except (kafka_errors.UnsupportedSaslMechanismError, kafka_errors.IllegalSaslStateError) as error:
+        raise UsageError(
+            f"Kafka refuses the way of logging in ({error})", field="kafka.sasl_mechanism",
+            value=settings.sasl_mechanism, remedy="name a mechanism that the broker has enabled",
+        ) from error  # fmt: skip
+    except kafka_errors.UnsupportedCodecError as error:
+        raise _no_codec(str(error)) from error
+    except (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError) as error:
+        raise UsageError(
+            "Kafka refuses a record for its size", field="max.message.bytes", value=str(error),
+            remedy="raise it on the topic, or publish smaller events",
+        ) from error  # fmt: skip
     except kafka_errors.KafkaError as error:
-        if _REASONS.tells_of("SaslAuthenticationFailedError"):
-            raise _refused(settings, "SaslAuthenticationFailedError") from error
         raise _unreachable(settings, f"{type(error).__name__}: {error}") from error

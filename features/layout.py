@@ -10,6 +10,8 @@ from pathlib import Path
 from features.errors import UsageError
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+# What Delta's writer cannot have in a path: it takes it as another path, or dies of it.
+_NO_PATH = re.compile(r"[\x00-\x1f\x7f\[\]\\^|\ud800-\udfff]|%[0-9A-Fa-f]{2}")
 
 
 def safe_name(field: str, value: str) -> str:
@@ -31,9 +33,24 @@ class Layout:
 
     Args:
         root: The stack's folder, absolute.
+
+    Raises:
+        UsageError: If the folder's path holds what no Delta table can lie below.
+
+    Example:
+        >>> Layout(Path("/data/50%25 off"))
+        Traceback (most recent call last):
+        features.errors.UsageError: no Delta table can lie below it: stack.dir = '/data/50%25 off'; rename '%25' in it
     """
 
     root: Path
+
+    def __post_init__(self) -> None:
+        if found := _NO_PATH.search(str(self.root)):
+            raise UsageError(
+                "no Delta table can lie below it", field="stack.dir", value=str(self.root),
+                remedy=f"rename {found[0]!r} in it",
+            )  # fmt: skip
 
     @property
     def run(self) -> Path:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationInfo, field_validator
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
 
 
 class Section(BaseModel):
-    """A group of settings: unknown names are errors, values cannot change."""
+    """A group of settings: unknown names are errors, values cannot change, numbers are finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_path_is_none(cls, value: Any, info: ValidationInfo) -> Any:
+        """An empty text where a path may be left out means that it is: as a path it would be the current folder."""
+        assert info.field_name is not None
+        return None if value == "" and cls.model_fields[info.field_name].annotation == Path | None else value
 
 
 class TopicNames(Section):
@@ -60,6 +67,11 @@ class KafkaSettings(Section):
     create_topics: bool = Field(True, description="Create missing topics; off: check that they exist.")
     replication_factor: int = Field(1, ge=1, le=9, description="Replication factor of created topics.")
     partitions: int = Field(4, ge=1, le=1024, description="Partitions of created topics.")
+    max_invalid_share: float = Field(
+        0.1, ge=0, le=1,
+        description="Share of a topic's new records that may be no events. Where more are none, and at least ten, "
+        "`ingest` ends with exit 3 and calls no cut complete. Raised for one run, it accepts what was refused.",
+    )  # fmt: skip
 
     def topic(self, name: str) -> str:
         """The broker's name of one of our topics, prefix included."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,10 @@ class Topic:
         broker_name: The broker's name of it.
         topic_id: The broker's id of it, which a topic made again does not share.
         partitions: How many it has.
-        configs: Its settings that matter here.
+        configs: Its settings that matter here; empty if we have no right to read them.
         created: Whether this call created it.
-        problems: What of its settings endangers the event log.
+        problems: What of its settings endangers the event log, or that they may not be read.
+        notes: What of its settings is worth knowing and may be meant.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Topic:
     configs: dict[str, str]
     created: bool
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def names() -> list[str]:
@@ -128,12 +131,15 @@ def _describe(client: KafkaAdminClient, settings: KafkaSettings, wanted: list[st
     configs = _flatten(client.describe_configs(resources, config_filter="all"))
     topics = []
     for there, name in by_broker.items():
-        values = {key: configs.get(there, {}).get(key, "") for key in wanted_configs(name)}
+        # A broker that has not heard of a topic made just now answers as one that lets nobody look.
+        values = configs.get(there) or (wanted_configs(name) if name in created else {})
+        original = configs.get(there.removesuffix(DEAD), {}) if name.endswith(DEAD) else {}
+        shown = {key: values[key] for key in wanted_configs(name) if key in values}
         topics.append(
             Topic(
                 name=name, broker_name=there, topic_id=str(found[there].get("topic_id", "")),
-                partitions=len(found[there]["partitions"]), configs=values, created=name in created,
-                problems=tuple(_problems(name, values)),
+                partitions=len(found[there]["partitions"]), configs=shown, created=name in created,
+                problems=tuple(problems(name, values, original)), notes=tuple(_notes(name, values)),
             )
         )  # fmt: skip
     return topics
@@ -148,13 +154,57 @@ def _flatten(answer: dict[str, Any]) -> dict[str, dict[str, str]]:
     return topics
 
 
-def _problems(name: str, values: dict[str, str]) -> list[str]:
+def problems(name: str, values: Mapping[str, str], original: Mapping[str, str]) -> list[str]:
+    """What of a topic's settings endangers the event log.
+
+    Args:
+        name: Our name of the topic.
+        values: Its settings; empty if the broker does not show them, as it does without an error to users that lack the
+            right to look.
+        original: Those of the topic that it keeps the dead letters of.
+
+    Returns:
+        A line for each problem: what it is, what it does, what to set.
+    """
+    if not values:
+        return [
+            "its settings may not be read: allow DescribeConfigs on the topic, or nobody knows whether they are right"
+        ]
     compacted = name in COMPACTED or name.endswith(DEAD)
+    policy = values.get("cleanup.policy", "")
     found = []
-    if compacted and "delete" in values["cleanup.policy"]:
+    if compacted and "delete" in policy:
         found.append("cleanup.policy deletes: what did not change lately is lost; use compact")
-    if not compacted and "compact" in values["cleanup.policy"]:
+    if not compacted and "compact" in policy:
         found.append("cleanup.policy compacts: events of one key are lost; use delete")
-    if values["message.timestamp.type"] == "LogAppendTime" and not name.endswith(DEAD):
-        found.append("message.timestamp.type is LogAppendTime: replayed days count as known today")
+    if name.endswith(DEAD):
+        limit, needed = int(values.get("max.message.bytes", MAX_MESSAGE_BYTES)), letter_bytes(original)
+        if limit < needed:
+            found.append(
+                f"max.message.bytes is {limit}: the letter of a long record goes without its original; use {needed}"
+            )
     return found
+
+
+def letter_bytes(original: Mapping[str, str]) -> int:
+    """The `max.message.bytes` that lets a topic keep dead letters whole.
+
+    A letter is JSON around the original, which escapes or base64 make longer; four times as long is enough for nearly
+    all, and beyond 4 MiB we send none.
+
+    Args:
+        original: Settings of the topic that the records come from.
+
+    Example:
+        >>> letter_bytes({"max.message.bytes": "100000"})
+        400000
+    """
+    return min(MAX_MESSAGE_BYTES, 4 * int(original.get("max.message.bytes", MAX_MESSAGE_BYTES)))
+
+
+def _notes(name: str, values: Mapping[str, str]) -> list[str]:
+    if values.get("message.timestamp.type") == "LogAppendTime" and not name.endswith(DEAD):
+        return [
+            "message.timestamp.type is LogAppendTime: good for a live topic, but a replayed day counts as known today"
+        ]
+    return []

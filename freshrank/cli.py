@@ -6,7 +6,9 @@ A command group is a module of `freshrank/commands/` that has `app`, a `typer.Ty
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import sys
 from typing import Annotated, Any
 
@@ -103,6 +105,9 @@ def _main(
 
 def main() -> None:
     """Run the command line; known errors become one line on stderr and their exit code."""
+    with contextlib.suppress(AttributeError, io.UnsupportedOperation):  # a caller's own stream
+        # Where the terminal's encoding lacks a character of an ID or a path, the line says which, and does not crash.
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         app(prog_name="freshrank")
     except FreshrankError as error:

@@ -6,7 +6,6 @@ import datetime as dt
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,10 @@ def evaluate(day: dt.date, model: str | None = None, *, final: bool = False) -> 
     Returns:
         The figures; `state/steps/<D>/evaluate.json` (`evaluate-final.json`) holds them, and
         `evaluate.parquet` beside it every candidate of the day with its logits.
+
+    Raises:
+        NotReadyError: If the day has no bundle, or (`final`) no later window holds the day.
+        DataError: If a bundle's scores or a figure are not finite.
     """
     import torch
 
@@ -51,10 +54,10 @@ def evaluate(day: dt.date, model: str | None = None, *, final: bool = False) -> 
     with atomic.lock(layout.lock(step)):
         print(f"evaluate: {', '.join(bundles)} on {day}", file=sys.stderr)
         figures, scored = compare(window, files, bundles, tokens, settings.train.tasks[0], settings.gate)
-        figures = {"date": day.isoformat(), "model": model, "final": final, **figures}
+        found = {"date": day.isoformat(), "model": model, "final": final, **figures.to_json()}
         scored.write(layout.step(day, step).with_suffix(".parquet"))
-        atomic.write_text(layout.step(day, step), json.dumps(figures, indent=1))
-    return figures
+        atomic.write_text(layout.step(day, step), json.dumps(found, indent=1, allow_nan=False))
+    return found
 
 
 def incumbent_of(layout: Layout, bundle: str) -> str | None:
@@ -102,32 +105,37 @@ def gate(day: dt.date, model: str | None = None) -> dict[str, Any]:
 
     Returns:
         `blessed`, `reasons` and what they rest on.
+
+    Raises:
+        NotReadyError: If the day's bundle has not been evaluated, or not against the present incumbent.
+        DataError: If the figures cannot be read, or one is not finite.
     """
+    from trainer.evaluate.figures import Figures
     from trainer.evaluate.gate import blessed, judge
 
     settings = load()
     layout, model = settings.layout, model or settings.train.model
     bundle = note(layout, day, step_name(settings, "bundle", model))["bundle"]
-    figures = note(layout, day, step_name(settings, "evaluate", model))
-    if figures["bundles"]["candidate"] != bundle:
-        raise NotReadyError(
-            "the day's bundle has not been evaluated",
-            field="bundle",
-            value=bundle,
-            remedy=f"run `freshrank evaluate --date {day}` first",
-        )
+    figures = Figures.from_json(note(layout, day, step_name(settings, "evaluate", model)))
+    incumbent = figures.bundles.get("incumbent")
+    for what, judged, present in (
+        ("the day's bundle has not been evaluated", figures.bundles.get("candidate"), bundle),
+        ("the evaluation did not meet the present incumbent", incumbent, incumbent_of(layout, bundle)),
+    ):
+        if judged != present:
+            remedy = f"run `freshrank evaluate --date {day}` first"
+            raise NotReadyError(what, field="bundle", value=present, remedy=remedy)
     checks = judge(figures, settings.gate)
-    marks = {True: "holds", False: "fails", None: "not judged"}
     decision = {
         "blessed": blessed(checks),
         "bundle": bundle,
         "date": day.isoformat(),
         "model": model,
-        "incumbent": figures["bundles"].get("incumbent"),
-        "reasons": [f"{check.name}: {marks[check.passed]} ({check.said})" for check in checks],
-        "checks": [asdict(check) for check in checks],
+        "incumbent": incumbent,
+        "reasons": [check.reason for check in checks],
+        "checks": [check.to_json() for check in checks],
     }
-    text = json.dumps(decision, indent=1)
+    text = json.dumps(decision, indent=1, allow_nan=False)
     atomic.write_text(layout.bundles / f"{bundle}.blessing.json", text)
     atomic.write_text(layout.step(day, step_name(settings, "gate", model)), text)
     return decision

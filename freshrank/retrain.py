@@ -160,7 +160,7 @@ def _same_day(job: Job, layout: Layout, day: dt.date, name: str) -> Job:
 
 def _torchrun(job: Job, workers: int) -> None:
     """Start the workers and wait; they die with this process."""
-    from freshrank.checkout import find_checkout
+    from freshrank.settings import project_root
 
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", str(workers),
@@ -170,7 +170,7 @@ def _torchrun(job: Job, workers: int) -> None:
     threads = str(job.typed().threads)
     environ = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     # the workers' words are progress for people: all of them go to stderr (2)
-    process = subprocess.Popen(command, env=environ, cwd=find_checkout(), stdout=2, preexec_fn=_die_with_parent)
+    process = subprocess.Popen(command, env=environ, cwd=project_root(), stdout=2, preexec_fn=_die_with_parent)
     try:
         code = process.wait()
     except BaseException:

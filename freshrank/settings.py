@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, Field, SecretStr, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from features.errors import UsageError
 from features.layout import Layout
@@ -24,11 +24,9 @@ from features.settings import (
     WindowSettings,
 )
 from freshrank.checkout import find_checkout
+from freshrank.environment import PREFIX, Variable, shown, variable_of, variables
 from serving.settings import GatewaySettings, TritonSettings
 from trainer.settings import GateSettings, TrainSettings
-
-PREFIX = "FRESHRANK_"
-SECRETS = ("kafka.sasl_password", "redis.password", "triton.admin_key")
 
 
 class StackSettings(Section):
@@ -76,19 +74,27 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
+        settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment above the file's values, which come in as arguments."""
+        assert isinstance(env_settings, EnvSettingsSource)
+        ours = sorted(variables(settings_cls, os.environ), key=_depth)  # a section's own variable before its settings'
+        env_settings.env_vars = {variable_of(one.path).lower(): one.text for one in ours}
         return env_settings, init_settings
 
     @property
     def layout(self) -> Layout:
         """Where things lie."""
         return Layout(self.stack.dir)
+
+
+def project_root() -> Path:
+    """The folder that this code is imported from: workers that start there run the same."""
+    return Path(__file__).resolve().parent.parent
 
 
 def settings_file() -> Path:
@@ -110,11 +116,13 @@ def load(file: Path | None = None) -> Settings:
         The settings, with `stack.dir` absolute.
 
     Raises:
-        UsageError: If a value is wrong, a name unknown, a secret stands in the file, or the file is no TOML.
+        UsageError: If a value is wrong, a name unknown, a secret stands in the file, the file is no TOML, or two
+            settings cannot work together.
     """
+    from freshrank import consistency
+
     file = file or settings_file()
     values = _read(file)
-    _check_environment()
     try:
         settings = Settings(**values)
     except ValidationError as error:
@@ -122,6 +130,7 @@ def load(file: Path | None = None) -> Settings:
     if not settings.stack.dir.is_absolute():
         stack = settings.stack.model_copy(update={"dir": (file.parent / settings.stack.dir).resolve()})
         settings = settings.model_copy(update={"stack": stack})
+    consistency.check(settings)
     return settings
 
 
@@ -136,21 +145,46 @@ class Explained:
 
 
 def explain(settings: Settings, file: Path | None = None, environ: Mapping[str, str] | None = None) -> list[Explained]:
-    """Every setting with its value, where it came from and what it means."""
+    """Every setting with its value, where it came from and what it means.
+
+    A table, such as `train.recipe`, is put together from all places that name it; then its origin names them all, the
+    strongest first.
+    """
     file = file or settings_file()
-    in_file = {name for name, _ in _leaves(_read(file))}
-    environ = os.environ if environ is None else environ
+    from_file = _read(file)
+    ours = sorted(variables(Settings, os.environ if environ is None else environ), key=_depth, reverse=True)
     rows = []
     for name, field, value in _fields(settings):
-        variable = PREFIX + name.upper().replace(".", "__")
-        origin = variable if variable in environ else str(file) if name in in_file else "default"
-        shown = ("***" if value.get_secret_value() else "''") if isinstance(value, SecretStr) else repr(value)
-        shown = f"'{value}'" if isinstance(value, Path) else shown
-        rows.append(Explained(name, shown, origin, field.description or ""))
+        origins = [one.name for one in ours if _sets(one, name)]
+        origins += [str(file)] if _holds(from_file, name.split(".")) else []
+        origin = " over ".join(origins if isinstance(value, dict) else origins[:1]) or "default"
+        text = ("***" if value.get_secret_value() else "''") if isinstance(value, SecretStr) else repr(value)
+        text = f"'{value}'" if isinstance(value, Path) else text
+        rows.append(Explained(name, text, origin, field.description or ""))
     return rows
 
 
-def _fields(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _depth(variable: Variable) -> int:
+    return variable.path.count(".")
+
+
+def _sets(variable: Variable, name: str) -> bool:
+    """Whether a variable, of the setting itself or of a section around it, says something of a setting."""
+    if variable.path == name:
+        return True
+    inner = name.removeprefix(f"{variable.path}.")
+    return inner != name and _holds(variable.decoded(), inner.split("."))
+
+
+def _holds(values: Any, path: list[str]) -> bool:
+    for part in path:
+        if not isinstance(values, Mapping) or part not in values:
+            return False
+        values = values[part]
+    return True
+
+
+def _fields(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         if isinstance(value, Section):
@@ -159,12 +193,12 @@ def _fields(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
             yield prefix + name, field, value
 
 
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+def _secrets(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if field.annotation is SecretStr:
+            yield prefix + name
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from _secrets(field.annotation, f"{prefix}{name}.")
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -181,32 +215,37 @@ def _read(file: Path) -> dict[str, Any]:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise UsageError("not TOML", field=str(file), value=str(error), remedy="mend the line it names") from error
-    for name, _ in _leaves(values):
-        if name in SECRETS:
-            variable = PREFIX + name.upper().replace(".", "__")
-            raise UsageError("a secret stands in a file", field=name, value="***", remedy=f"set {variable} instead")
-    return values
-
-
-def _check_environment() -> None:
-    """Refuse misspelt variables, which pydantic-settings would pass over."""
-    known = {PREFIX + name.upper().replace(".", "__") for name, _, _ in _fields(Settings.model_construct())}
-    known |= {PREFIX + name for name in ("SETTINGS", "STACK_ID")}
-    sections = {PREFIX + name.upper() for name in Settings.model_fields}
-    for variable in os.environ:
-        if variable.startswith(PREFIX) and variable not in known | sections:
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UsageError(
+            "not UTF-8", field=str(file), value=f"byte {error.object[error.start]:#04x} in line {line}",
+            remedy="save it as UTF-8",
+        ) from error  # fmt: skip
+    except OSError as error:
+        raise UsageError(
+            f"the settings cannot be read ({error.strerror})", field="file", value=str(file), remedy="mend its rights"
+        ) from error
+    for name in values:
+        if name not in Settings.model_fields:
+            raise UsageError("unknown setting", field=name, value=values[name], remedy=f"remove it from {file}")
+    for name in _secrets():
+        if _holds(values, name.split(".")):
             raise UsageError(
-                "unknown setting", field=variable, value=os.environ[variable],
-                remedy="see `freshrank settings` for the names, or unset it",
-            )  # fmt: skip
+                "a secret stands in a file", field=name, value="***", remedy=f"set {variable_of(name)} instead"
+            )
+    return values
 
 
 def _usage_error(error: ValidationError, file: Path) -> UsageError:
     first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    variable = PREFIX + name.upper().replace(".", "__")
-    where = f"the variable {variable}" if variable in os.environ else str(file)
-    value = "***" if name in SECRETS else first.get("input")
+    path = [str(part) for part in first["loc"]]
+    name = ".".join(path)
+    value = "***" if name in _secrets() else shown(name, first.get("input"))
+    value = sorted(value) if isinstance(value, Mapping) else value  # a secret may be among its values
+    ours = sorted(variables(Settings, os.environ), key=_depth, reverse=True)
+    inner = [one for one in ours if _sets(one, name) or (one.is_json and name.startswith(f"{one.path}."))]
+    exact = [one for one in inner if _sets(one, name)] or inner
+    where = f"the variable {exact[0].name}" if exact else str(file)
     if first["type"] == "extra_forbidden":
         return UsageError("unknown setting", field=name, value=value, remedy=f"remove it from {where}")
     return UsageError(first["msg"], field=name, value=value, remedy=f"mend it in {where}; see `freshrank settings`")

@@ -16,8 +16,10 @@ from pathlib import Path
 import msgspec
 
 from features import atomic
-from features.errors import DataError, FreshrankError, UnreachableError, UsageError
+from features.errors import DataError, FreshrankError, LockedError, UnreachableError, UsageError
 from features.layout import Layout
+from features.times import format_us
+from serving.acknowledgements import Gateways, gateways_at
 from serving.export import Repository, describe, verify
 from serving.probes import probe
 from serving.state import (
@@ -27,7 +29,6 @@ from serving.state import (
     ServingFile,
     State,
     Version,
-    acknowledged,
 )
 from serving.triton import Control
 
@@ -49,6 +50,8 @@ class Report:
         probe_max_abs: Largest difference from the trainer's logits.
         retired: Bundles that Triton dropped.
         draining: Bundles that gateways may still use.
+        behind: Gateways that have not acknowledged this generation: what they do with it nobody knows.
+        silent: Gateways that did not acknowledge it and have not been heard of since, RFC 3339.
     """
 
     bundle: str
@@ -61,6 +64,13 @@ class Report:
     probe_max_abs: float = 0.0
     retired: list[str] = field(default_factory=list)
     draining: list[str] = field(default_factory=list)
+    behind: list[str] = field(default_factory=list)
+    silent: dict[str, str] = field(default_factory=dict)
+
+    def gateways(self) -> str:
+        """The gateways that a user has to look after, for the line that says what was done; empty if there are none."""
+        said = f"; not acknowledged by {', '.join(self.behind)}" if self.behind else ""
+        return said + "".join(f"; {name} is silent since {since}" for name, since in self.silent.items())
 
 
 class Deployer:
@@ -72,6 +82,8 @@ class Deployer:
         triton: Triton's control side.
         request_timeout_s: The longest that a request lasts at any gateway.
         drain_s: How long to wait for gateways to acknowledge; what still drains then retires at the next call.
+        sleep: Waits so many seconds.
+        monotonic: A clock, seconds.
     """
 
     def __init__(
@@ -82,10 +94,13 @@ class Deployer:
         *,
         request_timeout_s: float = 1.0,
         drain_s: float = 60.0,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.layout, self.repository, self.triton = layout, repository, triton
         self.request_timeout_s, self.drain_s = request_timeout_s, drain_s
         self.state = ServingFile(layout)
+        self._sleep, self._monotonic = sleep, monotonic
 
     def deploy(self, bundle: str, alias: str = CHAMPION, tokens: Path | None = None) -> Report:
         """Bring a bundle live under an alias; a bundle that is live already stays as it is.
@@ -140,9 +155,8 @@ class Deployer:
         try:
             with self._alone():
                 self._finish(report)
-        except (UnreachableError, FreshrankError) as error:
-            if error.exit_code not in (5, 6):  # the roll-back is done; retiring can wait for the next call
-                raise
+        except (UnreachableError, LockedError):  # the roll-back is done; retiring can wait for the next call
+            self._tell(report, self._wait(report.generation))
         return report
 
     def reconcile(self, tokens: Callable[[str], Path | None] = lambda _: None) -> list[str]:
@@ -254,9 +268,13 @@ class Deployer:
 
     def _finish(self, report: Report) -> None:
         """Retire what has drained, and fill in the report."""
-        self._describe(report, self.state.read())
-        draining = {n: v for n, v in self.state.read().versions.items() if v.state is State.DRAINING}
-        if draining and self._wait(max(version.drained or 0 for version in draining.values())):
+        now = self.state.read()
+        self._describe(report, now)
+        self._tell(report, self._wait(now.generation))
+        draining = {n: v for n, v in now.versions.items() if v.state is State.DRAINING}
+        drained = max((version.drained or 0 for version in draining.values()), default=0)
+        if draining and not gateways_at(self.layout, drained).behind:
+            self._sleep(self.request_timeout_s)  # requests that began before their gateway acknowledged
             for bundle in draining:
                 self._drop(bundle)
                 self._record(bundle, State.RETIRED)
@@ -267,15 +285,18 @@ class Deployer:
         """Write down that a version has come to its next state."""
         self.state.change(lambda now: now.with_version(bundle, now.versions[bundle].to(state, reason=reason)))
 
-    def _wait(self, generation: int) -> bool:
-        """Wait until no gateway can use what was drained by this generation."""
-        deadline = time.monotonic() + self.drain_s
-        while not acknowledged(self.layout, generation):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(POLL_S)
-        time.sleep(self.request_timeout_s)  # requests that began before their gateway acknowledged
-        return True
+    def _wait(self, generation: int) -> Gateways:
+        """Wait until every gateway that is heard of serves by this generation, or the time to wait is over."""
+        deadline = self._monotonic() + self.drain_s
+        while (found := gateways_at(self.layout, generation)).behind and self._monotonic() < deadline:
+            self._sleep(POLL_S)
+        return found
+
+    @staticmethod
+    def _tell(report: Report, found: Gateways) -> None:
+        """Name the gateways that have not acknowledged."""
+        report.behind = list(found.behind)
+        report.silent = {name: format_us(heard_us) for name, heard_us in found.silent.items()}
 
     def _describe(self, report: Report, now: Serving) -> None:
         version = now.versions[report.bundle]

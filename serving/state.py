@@ -1,27 +1,23 @@
-"""What is live: `state/serving.json`, the only truth, and the gateways' acknowledgements of it.
+"""What is live: `state/serving.json`, the only truth.
 
 Every change happens under a file lock, is written beside, fsynced and renamed, and raises the generation by one.
 """
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
 from enum import StrEnum
-from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from features import atomic
 from features.errors import DataError
-from features.layout import Layout, safe_name
+from features.layout import Layout
 
 CHAMPION, CHALLENGER, POPULARITY = "champion", "challenger", "popularity"
 ALIASES = (CHAMPION, CHALLENGER, POPULARITY)
 LOCK_TIMEOUT_S = 30.0
-GATEWAY_LEASE_S = 30.0  # a gateway that has not been heard of for so long answers no requests either
 
 
 class State(StrEnum):
@@ -174,52 +170,3 @@ class ServingFile:
             wanted = msgspec.structs.replace(wanted, generation=current.generation + 1)
             atomic.write_bytes(self.path, msgspec.json.format(msgspec.json.encode(wanted), indent=1) + b"\n")
             return wanted
-
-
-class Acknowledgement:
-    """One gateway's word on which generation it serves by; it must be heard of every few seconds.
-
-    Args:
-        layout: Folders of the stack.
-        name: Name of the gateway's process, unique among gateways.
-    """
-
-    def __init__(self, layout: Layout, name: str) -> None:
-        self._path = gateways_folder(layout) / f"{safe_name('gateway', name)}.json"
-        self._generation: int | None = None
-
-    def say(self, generation: int) -> None:
-        """Say that every request from now on begins with this generation (-1: with none yet)."""
-        if generation == self._generation and self._path.exists():
-            os.utime(self._path)
-            return
-        atomic.write_bytes(self._path, msgspec.json.encode({"generation": generation}))
-        self._generation = generation
-
-    def leave(self) -> None:
-        """Say that no more requests will come."""
-        self._path.unlink(missing_ok=True)
-
-
-def gateways_folder(layout: Layout) -> Path:
-    """Where gateways acknowledge."""
-    return layout.state / "gateways"
-
-
-def acknowledged(layout: Layout, generation: int, *, lease_s: float = GATEWAY_LEASE_S) -> bool:
-    """Whether every gateway serves by this generation or a later one.
-
-    Args:
-        layout: Folders of the stack.
-        generation: The generation asked about.
-        lease_s: Gateways that were silent for longer do not count.
-    """
-    for path in gateways_folder(layout).glob("*.json"):
-        try:
-            alive = time.time() - path.stat().st_mtime < lease_s
-            seen = msgspec.json.decode(path.read_bytes())["generation"]
-        except (FileNotFoundError, msgspec.MsgspecError, KeyError):
-            continue  # it left while we looked
-        if alive and seen < generation:
-            return False
-    return True

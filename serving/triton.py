@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import FreshrankError, UnreachableError
+from features.proxies import channel_options
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 INFER_TIMEOUT_S = 60.0
@@ -49,7 +50,7 @@ class Triton:
         import tritonclient.grpc as grpc
 
         self._grpc, self.url = grpc, url
-        self._client: Any = grpc.InferenceServerClient(url)
+        self._client: Any = grpc.InferenceServerClient(url, channel_args=channel_args(url))
         self._headers = {"triton-grpc-protocol-admin-key": admin_key} if admin_key else None
 
     def live(self) -> bool:
@@ -106,6 +107,15 @@ class Triton:
                 f"Triton refused {method}: {error.message()}", field="model", value=args[0] if args else "",
                 remedy="see Triton's log",
             ) from error  # fmt: skip
+
+
+def channel_args(url: str) -> list[tuple[str, int]]:
+    """Options of a gRPC channel to Triton: messages of any size, and no proxy before a loopback address.
+
+    Args:
+        url: host:port of its gRPC.
+    """
+    return [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1), *channel_options(url)]
 
 
 def datatype(values: npt.NDArray[Any]) -> str:

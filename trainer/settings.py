@@ -60,11 +60,24 @@ class GateSettings(Section):
     over_popularity: float = Field(
         0.0, ge=-1, le=1, description="AUC the candidate must lie above popularity (the point estimate counts)."
     )
+    max_log_loss_over_popularity: float = Field(
+        0.0,
+        ge=-1,
+        description="Share of popularity's log loss that the candidate may lie above it (the point estimate counts).",
+    )
+    max_log_loss_rise: float = Field(
+        0.02,
+        ge=0,
+        description="Share of the incumbent's log loss the candidate may lie above it, at the interval's upper end.",
+    )
     max_calibration_error: float = Field(
-        0.3, ge=0, description="Distance of predicted over actual conversions from 1, judged on mature labels alone."
+        0.3, ge=0, description="Distance of predicted over actual conversions from 1 that is allowed."
     )
     min_mature_positives: int = Field(
-        100, ge=1, description="Mature positives without which calibration is not judged."
+        100,
+        ge=1,
+        description="Mature positives from which on calibration is judged on mature labels alone; with fewer "
+        "all of day D's labels count as known at the cut.",
     )
     bootstraps: int = Field(200, ge=10, le=100_000, description="Resamples of requests behind an interval.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the intervals.")

@@ -7,12 +7,14 @@ once on the wire, once by key.
 from __future__ import annotations
 
 import base64
+import hashlib
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from features.events import EVENTS, LAST_US, InvalidEvent
+from features.events import EVENTS, InvalidEvent
 from features.kafka import MAX_MESSAGE_BYTES, consumer
 from features.settings import KafkaSettings
 from features.topics import DEAD, broker_name
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from kafka import KafkaProducer
     from kafka.consumer.fetcher import ConsumerRecord
 
+log = logging.getLogger(__name__)
 _ROOM = 4096  # for everything but the original in a dead letter
+_SHORT = 1024  # a key up to so many bytes stays in every letter
 
 
 def key_of(record: ConsumerRecord) -> str:
@@ -29,16 +33,18 @@ def key_of(record: ConsumerRecord) -> str:
     return f"{record.topic}:{record.partition}:{record.offset}"
 
 
-def letter(record: ConsumerRecord, reason: InvalidEvent) -> bytes:
+def letter(record: ConsumerRecord, reason: InvalidEvent, *, whole: bool = True) -> bytes:
     """The dead letter of a record, as JSON.
 
     Args:
         record: What is no valid event.
         reason: Why.
+        whole: With the original's key and value, if that stays below 4 MiB.
 
     Returns:
         `topic partition offset timestamp_ms reason`, and the original's key and value: as text, or in base64 under
-        `key_base64`, `value_base64` where they are no UTF-8. A value too long for the topic is left in its own.
+        `key_base64`, `value_base64` where they are no UTF-8. What is too long is left in its own topic and named by
+        `key_bytes key_sha256`, `value_bytes value_sha256`.
     """
     body: dict[str, Any] = {
         "topic": record.topic,
@@ -47,45 +53,77 @@ def letter(record: ConsumerRecord, reason: InvalidEvent) -> bytes:
         "timestamp_ms": record.timestamp,
         "reason": str(reason),
     }
-    _put(body, "key", record.key)
-    _put(body, "value", record.value)
-    wrapped = msgspec.json.encode(body)
-    if len(wrapped) > MAX_MESSAGE_BYTES - _ROOM:
-        for name in ("value", "value_base64"):
-            body.pop(name, None)
-        body["value_bytes"] = len(record.value)
-        wrapped = msgspec.json.encode(body)
-    return wrapped
+    wrapped = msgspec.json.encode(body | _part("key", record.key) | _part("value", record.value))
+    if whole and len(wrapped) <= MAX_MESSAGE_BYTES - _ROOM:
+        return wrapped
+    return msgspec.json.encode(body | _bare("key", record.key) | _bare("value", record.value))
 
 
-def _put(body: dict[str, Any], name: str, data: bytes | None) -> None:
+def _part(name: str, data: bytes | None) -> dict[str, Any]:
     if data is None:
-        body[name] = None
-        return
+        return {name: None}
     try:
-        body[name] = data.decode()
+        return {name: data.decode()}
     except UnicodeDecodeError:
-        body[name + "_base64"] = base64.b64encode(data).decode()
+        return {name + "_base64": base64.b64encode(data).decode()}
 
 
-def send(
-    producer: KafkaProducer, settings: KafkaSettings, topic: str, record: ConsumerRecord, reason: InvalidEvent
-) -> Any:
-    """Send a dead letter; the caller waits for the future it returns before it commits the batch.
+def _bare(name: str, data: bytes | None) -> dict[str, Any]:
+    if data is None or (name == "key" and len(data) <= _SHORT):
+        return _part(name, data)
+    return {name + "_bytes": len(data), name + "_sha256": hashlib.sha256(data).hexdigest()}
+
+
+class Letters:
+    """Dead letters on their way; `flush` before the batch that they came with is committed.
+
+    A letter has the present time as its record's timestamp: brokers refuse stamps that lie ahead of their clock, and
+    delete old ones, and what is no event may have any. The original's is in the letter.
 
     Args:
         producer: Where to.
         settings: Kafka's settings.
-        topic: Our name of the topic that the record came from.
-        record: What is no valid event.
-        reason: Why.
     """
-    return producer.send(
-        broker_name(settings, topic + DEAD),
-        key=key_of(record).encode(),
-        value=letter(record, reason),
-        timestamp_ms=min(max(record.timestamp, 0), LAST_US // 1000),
-    )
+
+    def __init__(self, producer: KafkaProducer, settings: KafkaSettings) -> None:
+        self._producer, self._settings = producer, settings
+        self._sent: list[tuple[Any, str, ConsumerRecord, InvalidEvent]] = []
+
+    def send(self, topic: str, record: ConsumerRecord, reason: InvalidEvent) -> None:
+        """Send a dead letter.
+
+        Args:
+            topic: Our name of the topic that the record came from.
+            record: What is no valid event.
+            reason: Why.
+        """
+        self._sent.append((self._send(topic, record, letter(record, reason)), topic, record, reason))
+
+    def flush(self, timeout_s: float = 60) -> None:
+        """Wait until the broker has every letter; one that it refuses for its size goes again without its original.
+
+        Else one record would stop all ingest, at this and at every later run.
+        """
+        from kafka import errors as kafka_errors
+
+        sent, self._sent = self._sent, []
+        self._producer.flush(timeout=timeout_s)
+        again = []
+        for future, topic, record, reason in sent:
+            try:
+                future.get(timeout=timeout_s)
+            except (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError):
+                again.append(self._send(topic, record, letter(record, reason, whole=False)))
+        if again:
+            log.warning(
+                "%d dead letters go without their originals: their topic's max.message.bytes is small", len(again)
+            )
+            self._producer.flush(timeout=timeout_s)
+            for future in again:
+                future.get(timeout=timeout_s)
+
+    def _send(self, topic: str, record: ConsumerRecord, value: bytes) -> Any:
+        return self._producer.send(broker_name(self._settings, topic + DEAD), key=key_of(record).encode(), value=value)
 
 
 def read(settings: KafkaSettings, topic: str) -> Iterator[tuple[str, dict[str, Any]]]:

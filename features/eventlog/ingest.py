@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from features.atomic import write_bytes
-from features.errors import DataError, UnreachableError
-from features.eventlog import dead
+from features.errors import DataError, NotReadyError, UnreachableError
+from features.eventlog.complete import note_complete
+from features.eventlog.dead import Letters
 from features.eventlog.schema import Row
-from features.eventlog.table import Batch, TopicTable
+from features.eventlog.share import Counted, Refused, judge
+from features.eventlog.table import Batch, Tally, TopicTable
 from features.events import EVENTS, InvalidEvent, decode
 from features.kafka import MAX_MESSAGE_BYTES, admin, consumer, errors, producer
 from features.layout import Layout
@@ -20,13 +23,15 @@ from features.settings import KafkaSettings
 from features.topics import Topic, ensure
 
 if TYPE_CHECKING:
-    from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+    from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
     from kafka.consumer.fetcher import ConsumerRecord
 
 log = logging.getLogger(__name__)
 BATCH_RECORDS = 20_000
 BATCH_BYTES = 32 * 1024 * 1024
 _STALL_S = 60.0
+OPEN_S = 10.0  # how long `--until` waits for transactions that end by themselves
+_LOOK_S = 0.2
 
 
 @dataclass
@@ -39,6 +44,9 @@ class Ingested:
         commits: Delta commits.
         rows_from: Partition to the offset where this run began.
         rows_to: Partition to the next offset to read.
+        hidden: Partition to how many offsets, of those that Kafka held as the run began, an open transaction hides.
+        reasons: Why records were no events, to how many they were.
+        few: The new records, where too many are no events by their share but too few to stop the run; else None.
     """
 
     events: int = 0
@@ -46,6 +54,9 @@ class Ingested:
     commits: int = 0
     rows_from: dict[int, int] = field(default_factory=dict)
     rows_to: dict[int, int] = field(default_factory=dict)
+    hidden: dict[int, int] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
+    few: Refused | None = None
 
 
 def ingest(
@@ -61,6 +72,7 @@ def ingest(
     Everything that is committed in Kafka when this begins is taken in, whatever its timestamp, because records of a
     partition need not be in the order of their timestamps. So once the moment `until` has passed for those who
     produce, nothing that was known before it is missing afterwards, and that is written down for the steps that follow.
+    Whatever error there is, what could be read is in the log, and what was no event is in the dead letters.
 
     Args:
         settings: Kafka's settings with `bootstrap_servers` filled in.
@@ -73,37 +85,82 @@ def ingest(
         What was done, by topic.
 
     Raises:
-        DataError: If Kafka no longer has records that the log lacks.
+        DataError: If Kafka no longer has records that the log lacks, or if a larger share than
+            `kafka.max_invalid_share` of a topic's new records are no events.
+        NotReadyError: If the log cannot be complete at `until`: an open transaction hides records, or the moment has
+            not come.
         UnreachableError: If Kafka stops answering.
     """
     topics = {topic.name: topic for topic in ensure(settings)}
     with admin(settings) as client:
         cluster = str(client.describe_cluster()["cluster_id"])
-    done: dict[str, Ingested] = {}
+        marks = _high_watermarks(client, [topics[name] for name in EVENTS])
+    runs: dict[str, _TopicRun] = {}
     with (
         consumer(settings, group_id=settings.group_id, max_poll_records=5_000) as source,
-        producer(settings, max_request_size=2 * MAX_MESSAGE_BYTES) as letters,
+        producer(settings, max_request_size=2 * MAX_MESSAGE_BYTES) as sender,
     ):
+        letters = Letters(sender, settings)
         for name in EVENTS:
             topic = topics[name]
             table = TopicTable(layout.table(name), name, f"{cluster}/{topic.topic_id}", topic.broker_name)
-            run = _TopicRun(settings, table, topic, source, letters, batch_records, progress)
-            with errors(settings):
-                done[name] = run.run()
+            runs[name] = _TopicRun(settings, table, topic, source, letters, marks, batch_records, progress)
+        with errors(settings):
+            for run in runs.values():
+                run.run()
+            if until is not None:
+                _wait_for_transactions(list(runs.values()))
+    found = {name: Counted(run.table.source, run.tally(), run.done.reasons) for name, run in runs.items()}
+    for name, few in judge(layout, found, limit=settings.max_invalid_share, until=until).items():
+        runs[name].done.few = few
     if until is not None:
-        _note_complete(layout, until)
-    return done
+        _need_all(runs.values())
+        note_complete(layout, until)
+    return {name: run.done for name, run in runs.items()}
 
 
-def complete_until(layout: Layout) -> int | None:
-    """The newest known time up to which an `ingest --until` has completed the log; None if there was none."""
-    file = layout.state / "ingested_until"
-    return int(file.read_text(encoding="utf-8")) if file.exists() else None
+def _high_watermarks(client: KafkaAdminClient, topics: Sequence[Topic]) -> dict[TopicPartition, int]:
+    """The end of every partition, what transactions still hide included."""
+    from kafka import TopicPartition
+    from kafka.admin import OffsetSpec
+
+    asked = {TopicPartition(t.broker_name, number): OffsetSpec.LATEST for t in topics for number in range(t.partitions)}
+    found = client.list_partition_offsets(asked, isolation_level="read_uncommitted")
+    return {partition: int(found[partition].offset) for partition in asked}
 
 
-def _note_complete(layout: Layout, until: int) -> None:
-    if until > (complete_until(layout) or 0):
-        write_bytes(layout.state / "ingested_until", f"{until}\n".encode())
+def _wait_for_transactions(runs: Sequence[_TopicRun]) -> None:
+    """Read on for a moment where records are hidden: most transactions are about to end."""
+    deadline = time.monotonic() + OPEN_S
+    while (hidden := [run for run in runs if run.done.hidden]) and time.monotonic() < deadline:
+        time.sleep(_LOOK_S)
+        for run in hidden:
+            run.run()
+
+
+def _need_all(runs: Iterable[_TopicRun]) -> None:
+    """Make sure that everything below the high watermarks was read.
+
+    Raises:
+        NotReadyError: If a transaction is open in a partition: it hides what others committed behind it, too.
+    """
+    hidden = [
+        f"{run.topic.broker_name}:{number} (from {run.done.rows_to[number]}, {count} offsets)"
+        for run in runs
+        for number, count in sorted(run.done.hidden.items())
+    ]
+    if hidden:
+        raise NotReadyError(
+            "an open transaction hides records, so the log is not complete; what could be read is in",
+            field="partition", value=", ".join(hidden),
+            remedy="its producer must commit or abort it (`kafka-transactions.sh describe-producers`); run again",
+        )  # fmt: skip
+
+
+def _kind(reason: InvalidEvent) -> str:
+    """A reason without what differs from record to record."""
+    what = re.sub(r" \(byte [0-9]+\)", "", reason.what)
+    return what if reason.field is None else f"{what} ({reason.field})"
 
 
 class _TopicRun:
@@ -115,7 +172,8 @@ class _TopicRun:
         table: TopicTable,
         topic: Topic,
         source: KafkaConsumer,
-        letters: KafkaProducer,
+        letters: Letters,
+        marks: Mapping[TopicPartition, int],
         batch_records: int,
         progress: Callable[[str, Ingested], None],
     ) -> None:
@@ -124,9 +182,11 @@ class _TopicRun:
         self.settings, self.table, self.topic, self.source, self.letters = settings, table, topic, source, letters
         self.batch_records, self.progress = batch_records, progress
         self.partitions = [TopicPartition(topic.broker_name, number) for number in range(topic.partitions)]
+        self.marks = {tp.partition: marks[tp] for tp in self.partitions}
         self.done = Ingested()
 
-    def run(self) -> Ingested:
+    def run(self) -> None:
+        """Read on to what is stable now; `done.hidden` then says what is not."""
         self.source.assign(self.partitions)
         ends: dict[TopicPartition, int] = self.source.end_offsets(self.partitions)
         starts = self._seek(ends)
@@ -134,7 +194,12 @@ class _TopicRun:
             records = self._collect(ends)
             starts = self._commit(records, starts)
         self.source.unsubscribe()
-        return self.done
+        hidden = {number: mark - self.done.rows_to[number] for number, mark in self.marks.items()}
+        self.done.hidden = {number: count for number, count in hidden.items() if count > 0}
+
+    def tally(self) -> Tally:
+        """What the table counts of the topic."""
+        return self.table.tally(list(self.marks))
 
     def _seek(self, ends: Mapping[TopicPartition, int]) -> dict[int, int | None]:
         """Go to where the table stands; a partition that it does not know begins with the oldest record there is."""
@@ -151,8 +216,8 @@ class _TopicRun:
                 )  # fmt: skip
             starts[tp.partition] = stands
             self.source.seek(tp, oldest[tp] if stands is None else stands)
-            self.done.rows_from[tp.partition] = oldest[tp] if stands is None else stands
-            self.done.rows_to[tp.partition] = self.done.rows_from[tp.partition]
+            self.done.rows_to[tp.partition] = oldest[tp] if stands is None else stands
+            self.done.rows_from.setdefault(tp.partition, self.done.rows_to[tp.partition])
         return starts
 
     def _collect(self, ends: Mapping[TopicPartition, int]) -> list[ConsumerRecord]:
@@ -177,20 +242,21 @@ class _TopicRun:
         return batch
 
     def _commit(self, records: list[ConsumerRecord], starts: Mapping[int, int | None]) -> dict[int, int | None]:
-        rows, pending, names = [], [], self.settings.field_names(self.topic.name)
+        rows, names = [], self.settings.field_names(self.topic.name)
+        dead: dict[int, list[int]] = {}
         for record in records:
             known_time = record.timestamp * 1000
             try:
                 event = decode(self.topic.name, record.key, record.value, known_time, names)
                 rows.append(Row(record.partition, record.offset, known_time, event))
             except InvalidEvent as reason:
-                pending.append(dead.send(self.letters, self.settings, self.topic.name, record, reason))
-        self.letters.flush(timeout=60)
-        for future in pending:
-            future.get(timeout=60)
+                self.letters.send(self.topic.name, record, reason)
+                dead.setdefault(record.partition, []).append(record.offset)
+                self.done.reasons[_kind(reason)] += 1
+        self.letters.flush()
         ends = {number: position for number, position in self._positions().items() if position != starts[number]}
-        self.done.events += self.table.commit(Batch(rows, starts, ends))
-        self.done.dead += len(pending)
+        self.done.events += self.table.commit(Batch(rows, starts, ends, dead))
+        self.done.dead += sum(map(len, dead.values()))
         self.done.commits += 1
         self.done.rows_to.update(ends)
         self._show_lag()

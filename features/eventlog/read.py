@@ -10,6 +10,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
+from features.database import local_path, read_parquet
 from features.errors import NotReadyError, UsageError
 from features.eventlog.schema import PARTITION_COLUMN, arrow_schema, duckdb_type
 from features.events import COMPACTED, EVENTS, LAST_US, MAX_CLOCK_SKEW_US
@@ -128,10 +129,8 @@ class EventLog:
         name = name or f"{topic}_latest"
         rows = self.relation(con, topic, known_before, name=f"{name}__all", version=version)
         key = topic.removesuffix("s") + "_id"
-        con.execute(
-            f'CREATE OR REPLACE TEMP VIEW "{name}" AS SELECT * FROM (SELECT * FROM "{rows}" QUALIFY row_number() OVER '  # noqa: S608
-            f"(PARTITION BY {key} ORDER BY known_time DESC, _partition DESC, _offset DESC, _source) = 1) WHERE NOT gone"
-        )
+        last = last_records(rows, key, at_each_moment=False)
+        con.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS SELECT * FROM ({last}) WHERE NOT gone')  # noqa: S608
         return name
 
     def version(self, topic: str) -> int:
@@ -182,13 +181,34 @@ class EventLog:
         days = actions[f"partition.{PARTITION_COLUMN}"].to_pylist()
         lows = actions["min.known_time"].to_pylist() if "min.known_time" in actions.column_names else [None] * len(days)
         paths = actions["path"].to_pylist()
-        root = table.table_uri.rstrip("/")
-        root = root.removeprefix("file://")
+        root = local_path(table.table_uri).rstrip("/")
         return sorted(
             f"{root}/{path}"
             for path, day, low in zip(paths, days, lows, strict=True)
             if day <= day_of(last) and (first is None or day >= first) and (low is None or low < known_before)
         )
+
+
+def last_records(rows: str, key: str, *, at_each_moment: bool) -> str:
+    """SQL of the last record of each key in a view of a compacted topic, or of each key at each known time.
+
+    In a partition the later offset is the later record. Two partitions hold a key only where the topic was given more
+    of them, or was made again: then the one in which the key appeared later, by known time, is its present one, and
+    where that does not tell, the one of the higher number, as partitions are only ever added.
+
+    Args:
+        rows: The view.
+        key: The key's column.
+        at_each_moment: Keep the last of those known at one moment; else the last of all.
+    """
+    moment = ", known_time" if at_each_moment else ""
+    home = f"{key}, _source, _partition"
+    return (
+        f'SELECT r.* FROM "{rows}" AS r '  # noqa: S608
+        f'JOIN (SELECT {home}, min(known_time) AS since FROM "{rows}" GROUP BY ALL) AS homes USING ({home}) '
+        f"QUALIFY row_number() OVER (PARTITION BY r.{key}{moment} "
+        "ORDER BY known_time DESC, since DESC, _partition DESC, _offset DESC, _source DESC) = 1"
+    )
 
 
 def _union(topic: str, files: list[str]) -> str:
@@ -198,11 +218,9 @@ def _union(topic: str, files: list[str]) -> str:
     empty = f"SELECT {columns} WHERE false"
     if not files:
         return empty
-    names = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
-    read = (
-        f"SELECT * FROM read_parquet([{names}], union_by_name=true, hive_partitioning=true, "  # noqa: S608
-        f"hive_types={{'{PARTITION_COLUMN}': DATE}})"
-    )
+    # Delta keeps the partition's value in the path alone; it is the day of event_time
+    day = f"CAST(make_timestamp(event_time) AS DATE) AS {PARTITION_COLUMN}"
+    read = f"SELECT *, {day} FROM {read_parquet(files)}"  # noqa: S608
     return f"{empty} UNION ALL BY NAME {read}"
 
 

@@ -1,6 +1,7 @@
 """One Delta table of the event log, and the commit that holds rows and Kafka offsets together.
 
 Delta keeps a version for each application id of its own: ours is the partition, its version the next offset to read.
+Beside it, `<partition>/read` and `<partition>/dead` count its records and those of them that were no events.
 Delta accepts a version at or below the one it has, and would double the rows; so a commit goes through the very handle
 from which the version was read, after asserting that it equals the offset where the batch starts. A handle that became
 stale because someone else wrote the same partition makes the commit fail; what they wrote is then dropped from ours.
@@ -9,8 +10,9 @@ stale because someone else wrote the same partition makes the commit fail; what 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
@@ -31,11 +33,31 @@ class Batch:
         rows: The valid events, in any order.
         starts: Partition to its first offset; None if the table has none yet for it.
         ends: Partition to the next offset to read, transaction markers passed over included.
+        dead: Partition to the offsets of what was no event.
     """
 
     rows: Sequence[Row]
     starts: Mapping[int, int | None]
     ends: Mapping[int, int]
+    dead: Mapping[int, Sequence[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many records of a topic were read, and how many of them were no events.
+
+    Args:
+        read: Records, the dead ones included.
+        dead: What went to the dead letters.
+    """
+
+    read: int
+    dead: int
+
+    @property
+    def share(self) -> float:
+        """Share of the dead among all, 0 to 1."""
+        return self.dead / self.read if self.read else 0.0
 
 
 class TopicTable:
@@ -56,6 +78,15 @@ class TopicTable:
         """The offset at which reading goes on, as the held handle knows it; None if nothing of the partition is in."""
         return self._handle.transaction_version(self._app_id(partition))
 
+    def tally(self, partitions: Sequence[int]) -> Tally:
+        """Records of these partitions since the table was made (or since it counts), as its newest version has them."""
+        self.reload()
+        read, dead = (
+            sum(self._handle.transaction_version(f"{self._app_id(partition)}/{kind}") or 0 for partition in partitions)
+            for kind in ("read", "dead")
+        )
+        return Tally(read, dead)
+
     def reload(self) -> None:
         """Look at the table anew."""
         self._handle = DeltaTable(self.path)
@@ -73,10 +104,9 @@ class TopicTable:
             DataError: If the table stands before the batch: rows would be missing between.
         """
         for _ in range(_ATTEMPTS):
-            rows, ends = self._pending(batch)
-            if not ends:
+            rows, transactions = self._pending(batch)
+            if not transactions:
                 return 0
-            transactions = [Transaction(self._app_id(partition), end) for partition, end in sorted(ends.items())]
             try:
                 write_deltalake(
                     self._handle,
@@ -94,7 +124,7 @@ class TopicTable:
             remedy="let one ingest run at a time",
         )  # fmt: skip
 
-    def _pending(self, batch: Batch) -> tuple[list[Row], dict[int, int]]:
+    def _pending(self, batch: Batch) -> tuple[list[Row], list[Transaction]]:
         """What of the batch the table does not have, judged by the handle that will commit it."""
         low: dict[int, int] = {}
         ends: dict[int, int] = {}
@@ -108,7 +138,18 @@ class TopicTable:
             if there is None or there < end:
                 low[partition], ends[partition] = there or 0, end
         rows = [row for row in batch.rows if row.partition in ends and row.offset >= low[row.partition]]
-        return rows, ends
+        living = Counter(row.partition for row in rows)
+        transactions = []
+        for partition, end in sorted(ends.items()):
+            dead = sum(offset >= low[partition] for offset in batch.dead.get(partition, ()))
+            transactions.append(Transaction(self._app_id(partition), end))
+            transactions += self._counted(partition, "read", living[partition] + dead)
+            transactions += self._counted(partition, "dead", dead)
+        return rows, transactions
+
+    def _counted(self, partition: int, kind: str, more: int) -> list[Transaction]:
+        app_id = f"{self._app_id(partition)}/{kind}"
+        return [Transaction(app_id, (self._handle.transaction_version(app_id) or 0) + more)] if more else []
 
     def _app_id(self, partition: int) -> str:
         return f"{self.source}/{partition}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from features import facts
+from features.database import literal
 from features.labels.attribution import NAMED_LOOKBACK_US, attribute
 from features.labels.history import LOOKBACK_US, build_histories
 from features.layout import Layout
@@ -102,7 +103,7 @@ def write_day(
     build_histories(con, "cutoffs")
     attribute(con, from_us=start, to_us=end, horizon_us=horizon_us)
     _build_candidates(con, horizon_us)
-    con.execute(f"COPY ({_rows(settings, cut_us, horizon_us)}) TO '{_quoted(file)}' (FORMAT parquet)")
+    con.execute(f"COPY ({_rows(settings, cut_us, horizon_us)}) TO {literal(file)} (FORMAT parquet)")
     return int(con.execute("SELECT count(*) FROM day_requests").fetchall()[0][0])
 
 
@@ -165,7 +166,3 @@ def _arm(experiments: str) -> str:
         f"WHEN 1 THEN json_extract_string({experiments}, '$.\"' || {names}[1] || '\"') "
         f"ELSE array_to_string([x || '=' || {arm} FOR x IN {names}], ';') END"
     )
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from features.database import pattern
 from features.layout import Layout
 from features.settings import FeatureSettings
 
@@ -188,7 +189,7 @@ def feast_objects(layout: Layout, definitions: Definitions) -> list[Any]:
             ],
             source=FileSource(
                 name=f"{definitions.view(name)}_snapshots",
-                path=str(source_folder(layout, definitions, name) / "*.parquet"),
+                path=pattern(source_folder(layout, definitions, name)) + "/*.parquet",
                 timestamp_field="event_timestamp",
                 created_timestamp_column="created_timestamp",
             ),

@@ -7,10 +7,12 @@ to the requests in DuckDB, and crosses are computed request by request with the 
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from features.database import connect
 from features.facts import batches
 from features.layout import Layout
 from features.store.crosses import crosses
@@ -72,7 +74,7 @@ def _retrieve(con: DuckDBPyConnection, store: Any, definitions: Definitions, ent
         ).to_arrow_table()
     else:
         asked["event_timestamp"] = pd.to_datetime(asked["cutoff"], unit="us", utc=True)
-        with _ibis():
+        with _ibis(con):
             answer = store.get_historical_features(
                 entity_df=asked, features=definitions.refs(entity, histories=False), filter_by_created_timestamp=True
             ).to_arrow()
@@ -83,18 +85,24 @@ def _retrieve(con: DuckDBPyConnection, store: Any, definitions: Definitions, ent
 
 
 @contextlib.contextmanager
-def _ibis() -> Iterator[None]:
-    """Close the connection that Feast's store opens and keeps, and be silent about what it calls that is deprecated."""
+def _ibis(con: DuckDBPyConnection) -> Iterator[None]:
+    """Give Feast's store a connection like ours, and be silent about what it calls that is deprecated.
+
+    Its own would spill into the working folder, and would take a folder named `zone=5` above the files for a column.
+    """
     import ibis
 
+    spill = str(con.execute("SELECT current_setting('temp_directory')").fetchall()[0][0])
+    backend: Any = ibis.duckdb.from_connection(connect(config={"temp_directory": spill}))
+    backend.read_parquet = functools.partial(backend.read_parquet, hive_partitioning=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
+        ibis.options.default_backend = backend
         try:
             yield
         finally:
-            if ibis.options.default_backend is not None:
-                ibis.options.default_backend.disconnect()
-                ibis.options.default_backend = None
+            ibis.options.default_backend = None
+            backend.disconnect()
 
 
 def _joined(definitions: Definitions, table: str) -> str:

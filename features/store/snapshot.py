@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from features import atomic, facts
+from features.database import literal
 from features.labels.history import LOOKBACK_US, build_histories
 from features.layout import Layout
 from features.settings import FeatureSettings
@@ -211,6 +212,6 @@ def _write(con: DuckDBPyConnection, query: str, definitions: Definitions, entity
     at = f"make_timestamp({cut_us}::BIGINT)::TIMESTAMPTZ"
     con.execute(
         f"COPY (SELECT {entity}_id, {columns}, {at} AS event_timestamp, {at} AS created_timestamp FROM ({query}) "
-        f"ORDER BY {entity}_id) TO '{str(part).replace(chr(39), chr(39) * 2)}' (FORMAT parquet)"
+        f"ORDER BY {entity}_id) TO {literal(part)} (FORMAT parquet)"
     )
     atomic.publish(part, file)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features import atomic, facts
+from features.database import literal, local_path, read_parquet
 from features.errors import NotReadyError
 from features.labels.run import TABLE, check_current, days_of, horizon_us
 from features.layout import Layout
@@ -168,8 +169,7 @@ def _write_day(
     uris = table.file_uris(file_pruning_predicate=[("event_date", "=", day.isoformat())])
     stored = [field.name for field in schema if not field.name.startswith(("u_", "i_", "x_"))]
     if uris:
-        names = ", ".join(_text(uri) for uri in uris)
-        source = f"SELECT {', '.join(stored)} FROM read_parquet([{names}], union_by_name=true)"
+        source = f"SELECT {', '.join(stored)} FROM {read_parquet(map(local_path, uris))}"
     else:
         con.register("no_requests", schema.empty_table().select(stored))
         source = "SELECT * FROM no_requests"
@@ -178,9 +178,9 @@ def _write_day(
         for batch in join(con, layout, service, "day_requests", schema):
             writer.write_batch(batch)
     con.execute("DROP TABLE day_requests")
-    rows = f"read_parquet({_text(part)})"
+    rows = read_parquet([part])
     con.execute(
-        f"COPY (SELECT * FROM {rows} ORDER BY event_time, request_id) TO {_text(file)} "
+        f"COPY (SELECT * FROM {rows} ORDER BY event_time, request_id) TO {literal(file)} "
         f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"
     )
     counted = con.execute(
@@ -208,9 +208,9 @@ def _write_items(con: DuckDBPyConnection, layout: Layout, features: FeatureSetti
                 category_id AS category, {attributes} price_minor::DOUBLE AS price, weight_g AS weight,
                 available AND NOT last.gone AS available, last.gone AS gone, first_known
             FROM listing JOIN last USING (item_id) ORDER BY item_id
-        ) TO {_text(file)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"""
+        ) TO {literal(file)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"""
     )
-    return int(con.execute(f"SELECT count(*) FROM read_parquet({_text(file)})").fetchall()[0][0])
+    return int(con.execute(f"SELECT count(*) FROM {read_parquet([file])}").fetchall()[0][0])
 
 
 def _provenance(con: DuckDBPyConnection, layout: Layout, cut_us: int) -> dict[str, Any]:
@@ -241,7 +241,3 @@ def _canonical(content: Mapping[str, Any]) -> bytes:
 def _sha256(file: Path) -> str:
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _text(value: object) -> str:
-    return "'" + str(value).replace("'", "''") + "'"

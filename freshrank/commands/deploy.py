@@ -45,5 +45,5 @@ def command(
     )
     print(
         f"deploy: {report.bundle} {did} as {report.alias}: {report.triton_model} version {report.version}, "
-        f"generation {report.generation}{more}; {seconds:.1f} s"
+        f"generation {report.generation}{more}{report.gateways()}; {seconds:.1f} s"
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from features.layout import Layout
     from serving.gateway.experiments import Experiment, Experiments
 
 app = typer.Typer(help="Experiments: arms, their shares and what each ranks by.", no_args_is_help=True)
@@ -27,12 +29,18 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Write an experiment; one of the same name is replaced. Gateways take it up at once."""
-    from serving.gateway.experiments import Experiment
+    from features.errors import UsageError
+    from serving.gateway.experiments_file import check_name, parse
 
-    arms = dict(_arm(text) for text in arm)
-    path, found = _read()
-    experiments = {**found.experiments, name: Experiment.model_validate({"seed": seed or name, "arms": arms})}
-    _write(path, experiments, name, as_json)
+    check_name(name)
+    arms: dict[str, dict[str, object]] = {}
+    for text in arm:
+        key, values = _arm(text)
+        if key in arms:
+            raise UsageError("an arm is named twice", field="--arm", value=text, remedy="name each arm once")
+        arms[key] = values
+    made = parse(name, {"seed": seed or name, "arms": arms}, "change --arm or --seed")
+    _change(name, lambda _: made, as_json)
 
 
 @app.command()
@@ -43,34 +51,34 @@ def ramp(
 ) -> None:
     """Change shares of an experiment's arms."""
     from features.errors import UsageError
-    from serving.gateway.experiments import Experiment
+    from serving.gateway.experiments_file import parse
 
-    path, found = _read()
-    experiment = _named(found, name)
-    arms = {key: value.model_dump() for key, value in experiment.arms.items()}
-    for text in arm:
-        key, _, share = text.partition("=")
-        if key not in arms:
-            raise UsageError("no such arm", field="--arm", value=key, remedy=f"use one of: {', '.join(arms)}")
-        arms[key]["share"] = _share(share)
-    changed = Experiment.model_validate({**experiment.model_dump(), "arms": arms})
-    _write(path, {**found.experiments, name: changed}, name, as_json)
+    def ramped(found: Experiments) -> Experiment:
+        experiment = _named(found, name)
+        arms = {key: value.model_dump() for key, value in experiment.arms.items()}
+        for text in arm:
+            key, _, share = text.partition("=")
+            if key not in arms:
+                raise UsageError("no such arm", field="--arm", value=key, remedy=f"use one of: {', '.join(arms)}")
+            arms[key]["share"] = _share(share)
+        return parse(name, {**experiment.model_dump(), "arms": arms}, "change --arm")
+
+    _change(name, ramped, as_json)
 
 
 @app.command()
 def stop(name: Name, as_json: Json = False) -> None:
     """Stop an experiment: everyone gets the champion again."""
-    path, found = _read()
-    stopped = _named(found, name).model_copy(update={"active": False})
-    _write(path, {**found.experiments, name: stopped}, name, as_json)
+    _change(name, lambda found: _named(found, name).model_copy(update={"active": False}), as_json)
 
 
 @app.command()
 def show(as_json: Json = False) -> None:
     """Print all experiments."""
-    from serving.gateway.experiments import to_toml
+    from serving.gateway.experiments_file import read, to_toml
 
-    path, found = _read()
+    _, path = _place()
+    found = read(path)
     if as_json:
         print(json.dumps({name: experiment.model_dump() for name, experiment in found.experiments.items()}))
         return
@@ -111,22 +119,21 @@ def _named(found: Experiments, name: str) -> Experiment:
     return found.experiments[name]
 
 
-def _read() -> tuple[Path, Experiments]:
+def _place() -> tuple[Layout, Path]:
+    """The stack's folders, and the experiments file."""
     from freshrank import settings as all_settings
-    from serving.gateway.experiments import experiments_path, read
+    from serving.gateway.experiments_file import experiments_path
 
     settings = all_settings.load()
-    path = settings.gateway.experiments or experiments_path(settings.layout)
-    return path, read(path)
+    return settings.layout, settings.gateway.experiments or experiments_path(settings.layout)
 
 
-def _write(path: Path, experiments: dict[str, Experiment], name: str, as_json: bool) -> None:
-    from features import atomic
-    from serving.gateway.experiments import check, to_toml
+def _change(name: str, to: Callable[[Experiments], Experiment], as_json: bool) -> None:
+    """Write one experiment and say what it is now."""
+    from serving.gateway.experiments_file import change
 
-    check(experiments)
-    atomic.write_text(path, to_toml(experiments))
-    experiment = experiments[name]
+    layout, path = _place()
+    experiment = change(layout, path, name, to)
     if as_json:
         print(json.dumps({"experiment": name, **experiment.model_dump()}))
         return

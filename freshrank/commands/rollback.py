@@ -26,5 +26,5 @@ def command(
     rest += f"; retired {', '.join(report.retired)}" if report.retired else ""
     print(
         f"rollback: {report.bundle} is champion again: {report.triton_model} version {report.version}, "
-        f"generation {report.generation}{rest}; {seconds:.1f} s"
+        f"generation {report.generation}{rest}{report.gateways()}; {seconds:.1f} s"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,9 +15,11 @@ Json = Annotated[bool, typer.Option("--json", help="One line of JSON on stdout."
 
 @app.callback()
 def topics(ctx: typer.Context, as_json: Json = False) -> None:
-    """Create the topics that are missing, or check them where `kafka.create_topics` is off."""
+    """Create the topics that are missing (not where `kafka.create_topics` is off) and check the others; exit 2 names
+    those whose settings would lose events or may not be read."""
     if ctx.invoked_subcommand is not None:
         return
+    from features.errors import UsageError
     from features.topics import ensure
     from freshrank.settings import load
     from freshrank.stack.addresses import resolve
@@ -28,16 +30,27 @@ def topics(ctx: typer.Context, as_json: Json = False) -> None:
     if as_json:
         rows = [
             {"name": t.name, "broker_name": t.broker_name, "partitions": t.partitions, "created": t.created,
-             "problems": t.problems, "configs": t.configs}
+             "problems": t.problems, "notes": t.notes, "configs": t.configs}
             for t in found
         ]  # fmt: skip
         print(json.dumps({"created": created, "topics": rows}))
-        return
-    for topic in found:
-        note = "; ".join(topic.problems) or ("created" if topic.created else "as it should be")
-        print(f"{topic.broker_name:24} {topic.partitions:4} partitions  {note}")
-    seconds = time.monotonic() - began
-    print(f"{created} of {len(found)} topics created, the others checked, in {seconds:.1f} s", file=sys.stderr)
+    else:
+        for topic in found:
+            said = [*topic.problems, *topic.notes] or ["created" if topic.created else "as it should be"]
+            print(f"{topic.broker_name:24} {topic.partitions:4} partitions  {'; '.join(said)}")
+        seconds = time.monotonic() - began
+        print(f"{created} of {len(found)} topics created, the others checked, in {seconds:.1f} s", file=sys.stderr)
+    if wrong := [topic.broker_name for topic in found if topic.problems]:
+        raise UsageError(
+            "topics are not as they should be, as the lines above say", field="kafka.topics", value=", ".join(wrong),
+            remedy="alter them, or let us look (docs/sources.md names settings and rights); nothing was altered",
+        )  # fmt: skip
+
+
+def _left_out(letter: dict[str, Any]) -> str:
+    if "value_bytes" not in letter:
+        return ""
+    return f"(too long for a letter: {letter['value_bytes']:,} bytes, sha256 {letter.get('value_sha256', 'unknown')})"
 
 
 @app.command()
@@ -65,6 +78,6 @@ def dead(as_json: Json = False) -> None:
         print(json.dumps({"dead_letters": [letter for _, letter in letters]}))
         return
     for key, letter in letters:
-        value = str(letter.get("value") or letter.get("value_base64") or "")
+        value = str(letter.get("value") or letter.get("value_base64") or _left_out(letter))
         print(f"{key:24} {letter['reason']}\n{'':24} {value[:150]}")
     print(f"{len(letters)} dead letters", file=sys.stderr)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from features.errors import UnreachableError
+from features.proxies import trust_env
 from features.times import format_us
 from freshrank.demo.plan import CHAMPION_ARM, EXPERIMENT
 from freshrank.sources.event import Event
@@ -95,7 +96,7 @@ class Live:
     ) -> None:
         import httpx
 
-        self._client = httpx.Client(base_url=url, timeout=timeout_s)
+        self._client = httpx.Client(base_url=url, timeout=timeout_s, trust_env=trust_env(url))
         self._answer, self._publish = answer, publish
         self.log = log
         self._due: list[tuple[int, int, Event]] = []
@@ -242,7 +243,7 @@ def wait_for_gateway(url: str, *, bundle_id: str = "", deadline_s: float = 60.0)
     waiter = threading.Event()
     while time.monotonic() < until:
         try:
-            state = httpx.get(f"{url}/healthz", timeout=2.0)
+            state = httpx.get(f"{url}/healthz", timeout=2.0, trust_env=trust_env(url))
             if state.status_code == 200 and (not bundle_id or bundle_id in state.text):
                 return
         except httpx.HTTPError:

@@ -106,5 +106,6 @@ class Plan:
             lines += ["item_numbers = []"]
         if self.small:  # too little to learn from: the gate lets everything through, so that every step is walked
             lines += ["[gate]", "min_requests = 1", "min_positives = 1", "max_auc_loss = 1.0", "over_popularity = -1.0"]
-            lines += ["max_calibration_error = 1000.0"]
+            lines += ["max_calibration_error = 1000.0", "max_log_loss_over_popularity = 1000.0"]
+            lines += ["max_log_loss_rise = 1000.0"]
         return "\n".join(lines) + "\n"

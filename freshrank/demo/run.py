@@ -22,7 +22,8 @@ from freshrank.demo.live import Answered, Live, wait_for_gateway
 from freshrank.demo.plan import EXPERIMENTS, JOURNEY_DAY, JOURNEY_FROM, Plan
 from freshrank.demo.shoppers import Outbox, Shoppers
 from freshrank.demo.steps import MemoryWatch, Steps
-from freshrank.settings import PREFIX, Settings, load
+from freshrank.environment import PREFIX
+from freshrank.settings import Settings, load
 from freshrank.sources.city.simulate import Request
 from freshrank.stack.addresses import gateway_url, resolve
 from freshrank.stack.processes import stack_id

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from freshrank.demo.steps import Steps
-from freshrank.settings import PREFIX, Settings, load
+from freshrank.environment import PREFIX
+from freshrank.settings import Settings, load
 
 DAYS = 7  # of a window; the eighth judges
 PORT_BASE = 18200

@@ -19,12 +19,14 @@ from starlette.exceptions import HTTPException
 from features.layout import Layout
 from features.settings import KafkaSettings, RedisSettings
 from features.store.registry import OnlineStore
+from features.times import format_us
 from serving.gateway.api import MAX_BODY_BYTES, ApiError, ErrorBody, RankRequest, RankResponse, error_body
-from serving.gateway.experiments import experiments_path
+from serving.gateway.background import Health
+from serving.gateway.experiments_file import experiments_path
 from serving.gateway.impressions import ImpressionLog
-from serving.gateway.limit import LimitBody
 from serving.gateway.live import Live
 from serving.gateway.metrics import Metrics
+from serving.gateway.middleware import LimitBody, Unexpected
 from serving.gateway.ranker import Ranker
 from serving.gateway.repeats import Repeats
 from serving.gateway.scores import Scores
@@ -70,18 +72,23 @@ def create_app(config: GatewayConfig) -> FastAPI:
     """
     metrics = Metrics()
     repeats = Repeats()
+    health = Health(lambda part, kind: metrics.errors.labels(part, kind).inc())
+
+    def count(status: str) -> None:
+        metrics.requests.labels(status).inc()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         state = app.state
-        state.live = Live(config.layout, config.experiments, config.online or OnlineStore(redis=config.redis))
+        state.live = Live(config.layout, config.experiments, config.online or OnlineStore(redis=config.redis), health)
         state.impressions = ImpressionLog(
             config.kafka,
             event_clock=config.gateway.accept_client_time,
             count=lambda result: metrics.impressions.labels(result).inc(),
+            health=health,
         )
         scores = Scores(config.triton.url)
-        state.ranker = Ranker(config.gateway, state.live, scores, state.impressions, metrics)
+        state.ranker = Ranker(config.gateway, state.live, scores, state.impressions, metrics, health)
         state.impressions.start()
         await state.live.start()
         yield
@@ -90,7 +97,8 @@ def create_app(config: GatewayConfig) -> FastAPI:
         await asyncio.to_thread(state.impressions.close)
 
     app = FastAPI(title="Freshrank gateway", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.add_middleware(LimitBody, limit=MAX_BODY_BYTES)
+    app.add_middleware(LimitBody, limit=MAX_BODY_BYTES, count=count)
+    app.add_middleware(Unexpected, count=count)
     _add_errors(app, metrics)
 
     @app.post("/rank", responses={status: {"model": ErrorBody} for status in (413, 422, 503)})
@@ -99,19 +107,10 @@ def create_app(config: GatewayConfig) -> FastAPI:
         began = time.monotonic()
         answer = await repeats.once(request, app.state.ranker.rank)
         metrics.seconds.observe(time.monotonic() - began)
-        metrics.requests.labels("200").inc()
+        count("200")
         return answer
 
-    @app.get("/healthz")
-    async def healthz() -> dict[str, Any]:
-        """Answer while the process serves requests; says what is live."""
-        serving = app.state.live.snapshot.serving
-        return {
-            "status": "ok",
-            "generation": serving.generation,
-            "aliases": serving.aliases,
-            "impressions": "connected" if app.state.impressions.connected else "waiting for Kafka",
-        }
+    _add_health(app, health)
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def prometheus() -> Response:
@@ -121,6 +120,45 @@ def create_app(config: GatewayConfig) -> FastAPI:
 
     _describe(app, config.gateway)
     return app
+
+
+def _add_health(app: FastAPI, health: Health) -> None:
+    """What an operator and a load balancer ask."""
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, Any]:
+        """Answer while the process serves requests; says what is live and what fails."""
+        serving = app.state.live.snapshot.serving
+        return {
+            "status": "ok",
+            "generation": serving.generation,
+            "aliases": serving.aliases,
+            "impressions": "connected" if app.state.impressions.connected else "waiting for Kafka",
+            "behind": _told(health, blocking=True),
+            "degraded": _told(health, blocking=False),
+        }
+
+    @app.get("/livez")
+    async def livez() -> dict[str, str]:
+        """Answer while the process runs: one that does not should be started again."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", responses={503: {"model": ErrorBody}})
+    async def readyz() -> JSONResponse:
+        """200 where lists can be ranked by what is live now; 503 says which part is behind, since when, and why."""
+        behind = health.troubles(blocking=True)
+        if not behind:
+            return JSONResponse({"status": "ready", "degraded": _told(health, blocking=False)})
+        parts = ", ".join(trouble.part for trouble in behind)
+        why = "; ".join(f"{trouble.part}: {trouble.what}" for trouble in behind)
+        since = f"since {format_us(behind[0].since_us)}"
+        return JSONResponse(error_body("behind", parts, since, why), status_code=503)
+
+
+def _told(health: Health, *, blocking: bool) -> dict[str, dict[str, str]]:
+    """What fails, as JSON: part → since when, and why."""
+    found = health.troubles(blocking=blocking)
+    return {trouble.part: {"since": format_us(trouble.since_us), "what": trouble.what} for trouble in found}
 
 
 def _add_errors(app: FastAPI, metrics: Metrics) -> None:

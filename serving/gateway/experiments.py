@@ -1,6 +1,6 @@
 """Experiments: which arm a user is in, and what that arm ranks by.
 
-`experiments.toml`:
+`experiments.toml` (read and written by `experiments_file`):
 
     [ranker]                      # the experiment's name
     seed = "ranker"               # of the hash; by default the name
@@ -16,15 +16,12 @@ Assignment hashes the user id as GrowthBook does (its own functions, hash versio
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 
 from features.errors import UsageError
-from features.layout import Layout
 from features.settings import Section
 from serving.state import CHAMPION
 
@@ -118,25 +115,6 @@ def variation(seed: str, user_id: str, shares: list[float]) -> int | None:
     return found if found >= 0 else None
 
 
-def read(path: Path) -> Experiments:
-    """Read an experiments file.
-
-    Raises:
-        UsageError: If it is wrong.
-    """
-    if not path.exists():
-        return Experiments({})
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-        return check({name: Experiment.model_validate(value) for name, value in values.items()})
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError("not TOML", field=str(path), value=str(error), remedy="mend the line it names") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise UsageError(first["msg"], field=name, value=first.get("input"), remedy=f"mend it in {path}") from error
-
-
 def check(experiments: dict[str, Experiment]) -> Experiments:
     """What types cannot say.
 
@@ -150,37 +128,10 @@ def check(experiments: dict[str, Experiment]) -> Experiments:
             if (arm.alias is None) == (arm.policy is None):
                 raise _wrong("an arm needs an alias or a policy", f"{name}.arms.{arm_name}", arm.model_dump())
     if len(active := [name for name, e in experiments.items() if e.active]) > 1:
-        raise _wrong("two experiments are active", "active", active)
+        remedy = "stop all but one (`freshrank experiment stop`), or set active = false in experiments.toml"
+        raise UsageError("two experiments are active", field="active", value=active, remedy=remedy)
     return Experiments(experiments)
-
-
-def to_toml(experiments: dict[str, Experiment]) -> str:
-    """The file's text."""
-    lines = []
-    for name, experiment in experiments.items():
-        lines += [
-            f"[{name}]",
-            f"seed = {_quoted(experiment.seed or name)}",
-            f"active = {str(experiment.active).lower()}",
-        ]
-        lines += ["", f"[{name}.arms]"]
-        for arm_name, arm in experiment.arms.items():
-            ranks = f"alias = {_quoted(arm.alias)}" if arm.alias else f"policy = {_quoted(arm.policy)}"
-            lines.append(f"{arm_name} = {{ share = {arm.share!r}, {ranks} }}")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _quoted(text: Any) -> str:
-    import json
-
-    return json.dumps(text)
 
 
 def _wrong(what: str, field: str, value: object) -> UsageError:
     return UsageError(what, field=field, value=value, remedy="mend experiments.toml")
-
-
-def experiments_path(layout: Layout) -> Path:
-    """Where experiments stand unless `gateway.experiments` says otherwise."""
-    return layout.root / "experiments.toml"

@@ -21,6 +21,7 @@ class Metrics:
         self.unknown_users = self._count("unknown_users", "Requests of users that the feature store did not know.")
         self.policies = self._count("policies", "Requests by what ranked them.", "policy")
         self.fallbacks = self._count("fallbacks", "Requests that no model could rank, by reason.", "reason")
+        self.errors = self._count("errors", "Errors that the gateway went on after.", "part", "kind")
         self.impressions = self._count("impressions", "Impressions: sent, failed, lost.", "result")
         self.generation = Gauge(
             "generation", "Generation of the serving state.", namespace="freshrank", registry=self.registry

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from features.errors import FreshrankError, UsageError
-from features.events import SCHEMA_VERSION, Impression, Shown, impression_id
+from features.events import LAST_US, SCHEMA_VERSION, Impression, Shown, impression_id
 from features.times import HOUR, format_us, parse_us
 from serving.gateway import ranking
 from serving.gateway.api import SHOWN_LIMIT, ApiError, RankedItem, RankRequest, RankResponse, too_many
+from serving.gateway.background import Health
 from serving.gateway.experiments import Assignment
 from serving.gateway.live import Live, Snapshot
 from serving.gateway.metrics import Metrics
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from features.store.online import Fetched
     from serving.gateway.impressions import ImpressionLog
 
-log = logging.getLogger(__name__)
 UNIFORM, MODEL = "uniform", "model"
 _OF_CANDIDATES = ("cand_", "i_", "x_")
 
@@ -57,13 +57,20 @@ class Ranker:
         scores: Triton.
         impressions: Where impressions go.
         metrics: What is counted.
+        health: Told when a model cannot score. It does not make the gateway unready: popularity ranks then.
     """
 
     def __init__(
-        self, settings: GatewaySettings, live: Live, scores: Scores, impressions: ImpressionLog, metrics: Metrics
+        self,
+        settings: GatewaySettings,
+        live: Live,
+        scores: Scores,
+        impressions: ImpressionLog,
+        metrics: Metrics,
+        health: Health,
     ) -> None:
         self._settings, self._live, self._scores = settings, live, scores
-        self._impressions, self._metrics = impressions, metrics
+        self._impressions, self._metrics, self._health = impressions, metrics, health
 
     async def rank(self, request: RankRequest) -> RankResponse:
         """Rank a request and log its impression.
@@ -134,8 +141,8 @@ class Ranker:
             event_us = parse_us(request.time)
         except (UsageError, OverflowError):
             event_us = -1
-        if event_us < 0:
-            remedy = "write RFC 3339 with a zone, after 1970, such as 2025-03-01T02:00:00Z"
+        if not 0 <= event_us <= LAST_US:
+            remedy = "write RFC 3339 with a zone, from 1970 to 9999 in UTC, such as 2025-03-01T02:00:00Z"
             raise ApiError(422, "not_a_time", field="time", value=request.time, remedy=remedy)
         return event_us
 
@@ -193,6 +200,7 @@ class Ranker:
             try:
                 scores = await self._scores.score(*behind, columns, self._left(began))
                 self._metrics.scoring_seconds.observe(time.monotonic() - start)
+                self._health.well(f"scoring_{alias}")
                 return scores, behind
             except ScoringError as error:
                 # A gateway that was suspended may hold a version that retired since: once more with what is true now.
@@ -201,7 +209,7 @@ class Ranker:
                 if attempt == 0 and newer.behind(alias) != behind and self._left(began) > 0.01:
                     snapshot = newer
                     continue
-                log.warning("%s cannot score, popularity stands in: %s", alias, error)
+                self._health.failed(f"scoring_{alias}", error, blocking=False)
                 self._metrics.fallbacks.labels("scoring").inc()
                 return None, None
         return None, None
@@ -216,12 +224,12 @@ class Ranker:
         fetched: Fetched,
         ranked: Ranked,
     ) -> None:
-        prices = columns.get("i_price") or [None] * len(request.candidates)
+        prices: Sequence[float | None] = columns.get("i_price") or [None] * len(request.candidates)
         shown = [
             Shown(
                 item_id=request.candidates[place.index],
                 position=position,
-                price_minor=round(prices[place.index] or 0),
+                price_minor=price_minor(prices[place.index]),
                 score=place.score,
                 propensity=place.propensity,
             )
@@ -252,6 +260,16 @@ class Ranker:
     def _left(self, began: float) -> float:
         """Seconds to the deadline."""
         return max(began + self._settings.timeout_ms / 1000 - time.monotonic(), 0.001)
+
+
+def price_minor(price: float | None) -> int | None:
+    """A price as an impression says it; None where it is unknown, which is not 0.
+
+    Example:
+        >>> price_minor(99.0), price_minor(0.0), price_minor(None), price_minor(float("nan"))
+        (99, 0, None, None)
+    """
+    return round(price) if price is not None and math.isfinite(price) else None
 
 
 def seen_columns(columns: Mapping[str, Any], shown: Sequence[int]) -> dict[str, Any]:

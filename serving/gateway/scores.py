@@ -14,7 +14,7 @@ from features.errors import FreshrankError
 from features.layout import Layout
 from serving.inputs import to_array
 from serving.state import Version
-from serving.triton import datatype
+from serving.triton import channel_args, datatype
 
 
 class ScoringError(FreshrankError):
@@ -62,7 +62,7 @@ class Scores:
         import tritonclient.grpc.aio as grpc
 
         self._grpc: Any = grpc
-        self._client: Any = grpc.InferenceServerClient(url)
+        self._client: Any = grpc.InferenceServerClient(url, channel_args=channel_args(url))
 
     async def score(
         self, served: Served, version: Version, columns: Mapping[str, Any], timeout_s: float

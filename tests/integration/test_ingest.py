@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from features.errors import DataError, UsageError
+from features.errors import DataError, NotReadyError, UsageError
 from features.eventlog import dead
-from features.eventlog.ingest import complete_until, ingest
+from features.eventlog.complete import complete_until
+from features.eventlog.ingest import ingest
 from features.events import EVENTS, LAST_US
 from features.kafka import admin, producer
 from features.layout import Layout
@@ -160,22 +163,91 @@ def test_markers_and_aborted_records_leave_no_gap_and_no_row(kafka: KafkaSetting
     assert total(again) == (0, 0)
 
 
-def test_an_open_transaction_holds_nothing_up_and_comes_later(kafka: KafkaSettings, layout: Layout) -> None:
+def test_a_cut_is_not_complete_while_a_transaction_is_open(
+    kafka: KafkaSettings, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka = kafka.model_copy(update={"partitions": 1})
     publish(kafka, clicks(0, 10))
     name = kafka.topic("clicks")
     with producer(kafka, transactional_id=kafka.topic_prefix + "t") as client:
         client.init_transactions()
         client.begin_transaction()
-        for event in clicks(10, 20):
-            client.send(name, key=event.key.encode(), value=event.value, timestamp_ms=event.time_us // 1000)
+        client.send(name, key=b"u", value=clicks(10, 11)[0].value, timestamp_ms=T0 // 1000)
         client.flush()
-        publish(kafka, clicks(20, 30))
-        before = total(ingest(kafka, layout))
-        client.commit_transaction()
-    after = total(ingest(kafka, layout))
-    assert before[0] >= 10
-    assert before[0] + after[0] == 30
-    assert len(rows(layout, "clicks", "event_id")) == 30
+        publish(kafka, clicks(11, 31))  # committed, and hidden behind it
+        done = ingest(kafka, layout)
+        assert (done["clicks"].events, done["clicks"].hidden) == (10, {0: 21})
+        with monkeypatch.context() as patch:
+            patch.setattr("features.eventlog.ingest.OPEN_S", 0.3)
+            with pytest.raises(NotReadyError, match=rf"open transaction.*{name}:0 \(from 10, 21 offsets\)") as error:
+                ingest(kafka, layout, until=T0 + DAY)
+        assert (error.value.exit_code, complete_until(layout)) == (4, None)
+        assert len(rows(layout, "clicks", "event_id")) == 10
+        later = threading.Timer(0.5, client.commit_transaction)
+        later.start()
+        done = ingest(kafka, layout, until=T0 + DAY)  # waits for what ends by itself
+        later.join()
+    assert (done["clicks"].events, done["clicks"].hidden) == (21, {})
+    assert len(rows(layout, "clicks", "event_id")) == 31
+    assert complete_until(layout) == T0 + DAY
+
+
+def test_every_codec_is_read_and_a_missing_one_is_named(
+    kafka: KafkaSettings, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure(kafka)
+    codecs = ("gzip", "lz4", "snappy", "zstd")
+    for number, name in enumerate(codecs):
+        with producer(kafka, compression_type=name) as client:
+            for event in clicks(50 * number, 50 * number + 50):
+                stamp = event.time_us // 1000
+                client.send(kafka.topic("clicks"), key=event.key.encode(), value=event.value, timestamp_ms=stamp)
+    with monkeypatch.context() as patch:
+        patch.setattr("kafka.codec.lz4", None)
+        with pytest.raises(UsageError, match=r"compression\.type = 'lz4'; install lz4 "):
+            ingest(kafka, layout)
+    assert complete_until(layout) is None
+    ingest(kafka, layout)
+    assert len(rows(layout, "clicks", "event_id")) == 200
+
+
+def test_a_letter_that_its_topic_refuses_goes_in_a_form_that_it_takes(kafka: KafkaSettings, layout: Layout) -> None:
+    """Dead letters' topics as an administrator makes them, with the broker's limits of size and of stamps ahead."""
+    with admin(kafka) as client:
+        new = {"num_partitions": 1, "configs": {"cleanup.policy": "compact"}}
+        client.create_topics({kafka.topic("clicks") + ".dead": new})
+    found = {topic.name: topic for topic in ensure(kafka)}
+    assert f"max.message.bytes is 1048588: the letter of a long record goes without its original; use {2**22}" in (
+        found["clicks.dead"].problems
+    )
+    big = b'{"note": "' + b"\x01" * 700_000  # no JSON, and six bytes each in a letter
+    ahead = time.time_ns() // 1_000_000 * 1000 + 2 * DAY
+    bad = [("big", T0, big), ("ahead", ahead, b"[]"), ("short", T0, b"{}"), ("big and ahead", ahead, big)]
+    publish(kafka, [*clicks(0, 40), *(Event("clicks", *one) for one in bad), *clicks(40, 50)])
+    assert total(ingest(kafka, layout, until=T0 + DAY)) == (50, 4)
+    letters = {letter["key"]: letter for _, letter in dead.read(kafka, "clicks")}
+    assert set(letters) == {key for key, _, _ in bad}
+    assert (letters["short"]["value"], letters["ahead"]["value"]) == ("{}", "[]")
+    for key in ("big", "big and ahead"):
+        assert letters[key]["reason"]
+        assert letters[key]["value_bytes"] == len(big)
+        assert letters[key]["value_sha256"] == hashlib.sha256(big).hexdigest()
+    assert letters["ahead"]["timestamp_ms"] == ahead // 1000
+    assert total(ingest(kafka, layout)) == (0, 0)
+
+
+def test_a_topic_full_of_nonsense_completes_no_cut_until_it_is_accepted(kafka: KafkaSettings, layout: Layout) -> None:
+    amount = b'{"event_id": "p%d", "event_time": "2025-01-01T00:00:00Z", "schema_version": 1, "user_id": "u", '
+    amount += b'"item_id": "a", "quantity": 1, "currency": "EUR", "amount_minor": %s}'
+    publish(kafka, [Event("purchases", "u", T0, amount % (n, b"1.99" if n < 198 else b"199")) for n in range(200)])
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"purchases: 198 of 200 new records \(99.0%\).*198 times: Expected `int`"):
+            ingest(kafka, layout, until=T0 + DAY)
+        assert complete_until(layout) is None
+    assert (len(rows(layout, "purchases", "event_id")), dead.count(kafka)["purchases"]) == (2, 198)
+    ingest(kafka.model_copy(update={"max_invalid_share": 0.99}), layout, until=T0 + DAY)
+    ingest(kafka, layout, until=T0 + DAY)
+    assert complete_until(layout) == T0 + DAY
 
 
 @pytest.mark.parametrize("timestamp_ms", [2**62, LAST_US // 1000 + 1])

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    ConfigResource,
+    ConfigResourceType,
+    ResourcePattern,
+    ResourceType,
+)
 
 from features.errors import UnreachableError, UsageError
 from features.eventlog.ingest import ingest
+from features.kafka import admin, consumer, producer
 from features.layout import Layout
 from features.settings import KafkaSettings
-from features.topics import ensure
+from features.topics import ensure, names
 from freshrank.sources.publish import publish
 from freshrank.stack.server import setup_folder
 from tests.integration.broker import clicks, records, rows
@@ -57,6 +70,8 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
         "inter.broker.listener.name": "INSIDE",
         "controller.listener.names": "CONTROLLER",
         "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS;User:freshrank",  # the former is whoever comes by the inner listener
         "listener.name.secure.scram-sha-512.sasl.jaas.config": (
             "org.apache.kafka.common.security.scram.ScramLoginModule required;"
         ),
@@ -72,10 +87,10 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
         "group.initial.rebalance.delay.ms": 0,
     }
     properties.write_text("".join(f"{name}={value}\n" for name, value in values.items()), encoding="utf-8")
-    scram = f"SCRAM-SHA-512=[name=freshrank,password={PASSWORD}]"
+    scram = [f"SCRAM-SHA-512=[name={name},password={PASSWORD}]" for name in ("freshrank", "limited")]
     subprocess.run(
         [java, "-Xmx128m", "-cp", jars, "kafka.tools.StorageTool", "format", "-t", "c2VjdXJlLWJyb2tlci0wMQ",
-         "-c", str(properties), "--add-scram", scram],
+         "-c", str(properties), "--add-scram", scram[0], "--add-scram", scram[1]],
         check=True, capture_output=True, timeout=120,
     )  # fmt: skip
     with (folder / "log").open("w", encoding="utf-8") as log:
@@ -120,9 +135,72 @@ def test_events_go_round_over_tls_with_a_login(secure: KafkaSettings, tmp_path: 
     assert len(rows(Layout(tmp_path), "clicks", "event_id")) == 50
 
 
-def test_a_wrong_password_is_a_matter_of_settings(secure: KafkaSettings, impatient: None) -> None:
+def test_a_wrong_password_is_a_matter_of_settings(secure: KafkaSettings) -> None:
     with pytest.raises(UsageError, match=r"refuses us.*kafka\.sasl_username = 'freshrank'"):
         ensure(changed(secure, sasl_password="wrong"))
+    for client in (consumer, producer):
+        with pytest.raises(UsageError, match="refuses us"), client(changed(secure, sasl_password="wrong")):
+            pass
+    assert ensure(secure)  # what one client was refused is nothing to another
+
+
+def test_a_mechanism_that_the_broker_has_not_is_a_matter_of_settings(secure: KafkaSettings) -> None:
+    with pytest.raises(UsageError, match=r"kafka\.sasl_mechanism = 'SCRAM-SHA-256'"):
+        ensure(changed(secure, sasl_mechanism="SCRAM-SHA-256"))
+
+
+def test_settings_of_topics_that_may_not_be_read_are_not_as_they_should_be(
+    secure: KafkaSettings, tmp_path: Path
+) -> None:
+    """The rights that docs/sources.md names suffice for ingest; without DescribeConfigs nobody knows the settings."""
+    ensure(secure)
+    with admin(secure) as client:
+        items = ConfigResource(ConfigResourceType.TOPIC, "items", configs={"cleanup.policy": "delete"})
+        client.alter_configs([items])
+        allow(client, ResourceType.GROUP, secure.group_id, "READ")
+        for name in names():
+            allow(client, ResourceType.TOPIC, name, "READ", "WRITE", "DESCRIBE")
+    limited = changed(secure, sasl_username="limited", create_topics=False)
+    ingest(limited, Layout(tmp_path))
+    found = ensure(limited)
+    assert all(topic.configs == {} for topic in found)
+    assert all("DescribeConfigs" in problem for topic in found for problem in topic.problems)
+    assert all(topic.problems for topic in found)
+    ended = freshrank_topics(limited, tmp_path)
+    assert ended.returncode == 2, ended.stderr
+    assert "as it should be" not in ended.stdout
+    with admin(secure) as client:
+        for name in names():
+            allow(client, ResourceType.TOPIC, name, "DESCRIBE_CONFIGS")
+    until(lambda: all(topic.configs for topic in ensure(limited)), "the right to look")
+    assert [(topic.name, len(topic.problems)) for topic in ensure(limited) if topic.problems] == [("items", 1)]
+    ended = freshrank_topics(limited, tmp_path)
+    assert (ended.returncode, "use compact" in ended.stdout) == (2, True)
+    assert ended.stderr.endswith("nothing was altered\n")
+    assert "kafka.topics = 'items'" in ended.stderr
+
+
+def allow(client: KafkaAdminClient, kind: ResourceType, name: str, *operations: str) -> None:
+    """Grant rights to the user `limited`."""
+    resource = ResourcePattern(kind, name)
+    client.create_acls(
+        [
+            ACL("User:limited", "*", getattr(ACLOperation, operation), ACLPermissionType.ALLOW, resource)
+            for operation in operations
+        ]
+    )
+
+
+def freshrank_topics(kafka: KafkaSettings, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run `freshrank topics` with these settings."""
+    values = {
+        f"FRESHRANK_KAFKA__{name.upper()}": str(getattr(kafka, name))
+        for name in ("bootstrap_servers", "security_protocol", "sasl_mechanism", "sasl_username", "ssl_cafile")
+    } | {"FRESHRANK_KAFKA__SASL_PASSWORD": PASSWORD, "FRESHRANK_KAFKA__CREATE_TOPICS": "false"}
+    return subprocess.run(
+        [sys.executable, "-m", "freshrank.cli", "topics"],
+        env={**os.environ, **values, "FRESHRANK_STACK__DIR": str(folder)}, capture_output=True, encoding="utf-8",
+    )  # fmt: skip
 
 
 def test_a_certificate_that_is_not_trusted_is_a_matter_of_settings(secure: KafkaSettings) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,17 +12,22 @@ import msgspec
 import pytest
 from deltalake import DeltaTable
 
+from features import facts
 from features.database import connect
 from features.errors import DataError, NotReadyError, UsageError
 from features.eventlog import dead
 from features.eventlog.compact import compact_closed
+from features.eventlog.complete import complete_until, note_complete
+from features.eventlog.ingest import Ingested
 from features.eventlog.read import EventLog
 from features.eventlog.schema import Row, arrow_schema
-from features.eventlog.table import Batch, TopicTable
+from features.eventlog.share import Counted, Refused, judge
+from features.eventlog.table import Batch, Tally, TopicTable
 from features.events import EVENTS, Click, Gone, InvalidEvent, Item, event_id
 from features.kafka import MAX_MESSAGE_BYTES
 from features.layout import Layout
 from features.times import DAY, HOUR, MINUTE, format_us
+from freshrank.commands.ingest import warnings
 
 T0 = 1_735_689_600_000_000  # 2025-01-01
 
@@ -277,9 +284,9 @@ def test_a_view_made_before_a_compaction_still_reads(layout: Layout, table: Topi
 
 
 def test_a_dead_letter_fits_its_topic_whatever_it_wraps() -> None:
-    def wrapped(value: bytes) -> dict[str, Any]:
-        record = SimpleNamespace(topic="clicks", partition=1, offset=2, timestamp=3, key=b"k", value=value)
-        letter = dead.letter(record, InvalidEvent("no"))
+    def wrapped(value: bytes | None, *, key: bytes = b"k", whole: bool = True) -> dict[str, Any]:
+        record = SimpleNamespace(topic="clicks", partition=1, offset=2, timestamp=3, key=key, value=value)
+        letter = dead.letter(record, InvalidEvent("no"), whole=whole)
         assert len(letter) < MAX_MESSAGE_BYTES
         fields: dict[str, Any] = msgspec.json.decode(letter)
         return fields
@@ -288,5 +295,116 @@ def test_a_dead_letter_fits_its_topic_whatever_it_wraps() -> None:
     assert len(wrapped(b"\xff" * 1_000_000)["value_base64"]) > 1_300_000
     huge = wrapped(b"\x01" * 1_000_000)  # six bytes each in JSON
     assert huge["value_bytes"] == 1_000_000
+    assert huge["value_sha256"] == hashlib.sha256(b"\x01" * 1_000_000).hexdigest()
     assert "value" not in huge
     assert (huge["topic"], huge["partition"], huge["offset"], huge["reason"]) == ("clicks", 1, 2, "no")
+    bare = wrapped(b"x" * 10, whole=False)
+    assert (bare["key"], bare["value_bytes"], "value" in bare) == ("k", 10, False)
+    assert wrapped(None, key=b"k" * 5_000_000)["key_bytes"] == 5_000_000
+
+
+def test_the_dead_are_counted_with_the_rows_whoever_writes_them(layout: Layout, table: TopicTable) -> None:
+    batch = Batch(clicks(0, 4), {0: None}, {0: 10}, {0: [4, 5, 9]})
+    table.commit(batch)
+    slow = another(layout)
+    table.commit(Batch(clicks(10, 12), {0: 10}, {0: 14}, {0: [12]}))
+    assert slow.commit(Batch(clicks(10, 12), {0: 10}, {0: 20}, {0: [12, 15, 16]})) == 0  # knows of less, has more
+    assert slow.commit(batch) == 0
+    assert (table.tally([0, 1]), table.tally([0]).share) == (Tally(read=12, dead=6), 0.5)
+
+
+class Topic:
+    """A topic's counts over several runs, and the judgement after each."""
+
+    def __init__(self, layout: Layout, source: str = "cluster/topic") -> None:
+        self.layout, self.source, self.read, self.dead = layout, source, 0, 0
+
+    def run(self, read: int, dead: int, *, limit: float = 0.1, until: int | None = None) -> dict[str, Refused]:
+        self.read, self.dead = self.read + read, self.dead + dead
+        counted = Counted(self.source, Tally(self.read, self.dead), {"no amount": dead} if dead else {})
+        return judge(self.layout, {"purchases": counted}, limit=limit, until=until)
+
+
+def test_a_topic_full_of_nonsense_stops_the_run_and_every_run_after_it(layout: Layout) -> None:
+    topic = Topic(layout)
+    assert topic.run(1_000_000, 0) == {}
+    for more in ((1000, 990), (0, 0), (100_000, 0)):  # again, and again with many good records behind
+        with pytest.raises(DataError) as error:
+            topic.run(*more)
+        told = str(error.value)
+        assert "purchases: 990 of 1,000 new records (99.0%) are no events (990 times: no amount)" in told
+        assert "kafka.max_invalid_share = 0.1" in told
+        assert told.endswith("FRESHRANK_KAFKA__MAX_INVALID_SHARE=0.99")
+
+
+def test_nonsense_is_accepted_once_by_raising_the_share_and_that_is_kept(layout: Layout) -> None:
+    topic = Topic(layout)
+    with pytest.raises(DataError):
+        topic.run(1000, 990)
+    with pytest.raises(DataError):
+        topic.run(0, 0, limit=0.98)
+    assert topic.run(990, 0, limit=0.99, until=T0) == {}
+    assert topic.run(0, 0) == topic.run(500, 10) == {}
+    (accepted,) = msgspec.json.decode((layout.state / "invalid.json").read_bytes())["accepted"]
+    assert accepted == {"topic": "purchases", "read": 1000, "dead": 990, "limit": 0.99, "until": format_us(T0)}
+    with pytest.raises(DataError):
+        topic.run(100, 50)
+
+
+def test_a_few_invalid_records_stop_nothing_but_add_up(layout: Layout) -> None:
+    topic = Topic(layout)
+    assert topic.run(3, 1)["purchases"].dead == 1
+    for _ in range(8):
+        assert topic.run(1, 1)
+    with pytest.raises(DataError, match=r"10 of 12 new records \(83\.3%\)"):
+        topic.run(1, 1)
+    assert Topic(layout, "cluster/made again").run(100, 0) == {}
+    with pytest.raises(DataError, match="1 of 5 new records"):
+        Topic(layout, "cluster/none allowed").run(5, 1, limit=0)
+
+
+def test_what_went_well_but_not_all_well_is_said() -> None:
+    reasons = Counter({"Expected `int`, got `float` - at `$.amount_minor`": 3, "other": 1})
+    run = Ingested(events=2, dead=4, reasons=reasons, few=Refused(read=6, dead=4), hidden={1: 21})
+    dead_ones, few, hidden = warnings("purchases", run)
+    assert dead_ones.startswith("purchases: 4 of 6 new records (66.7%) are no events, 3 of them: Expected `int`, got")
+    assert "kafka.max_invalid_share" in few
+    assert "partition 1: 21 offsets" in hidden
+    assert warnings("purchases", Ingested(events=100)) == []
+
+
+def test_a_cut_that_has_not_come_is_refused(layout: Layout, table: TopicTable) -> None:
+    far = 2 * T0  # 2080
+    with pytest.raises(NotReadyError, match=r"has not come.*there is no record yet"):
+        note_complete(layout, far)
+    table.commit(Batch(clicks(0, 1, start=far), {0: None}, {0: 1}))
+    with pytest.raises(NotReadyError, match=f"newest record is of {format_us(far)}.*--until"):
+        note_complete(layout, far + 1)
+    assert complete_until(layout) is None
+    for until in (T0, far, T0):  # past days, and simulated ones that the log has reached
+        note_complete(layout, until)
+    assert complete_until(layout) == far
+
+
+def test_of_listings_known_at_one_moment_the_later_record_stays_when_partitions_were_added(layout: Layout) -> None:
+    table = TopicTable(layout.table("items"), "items", "cluster/topic", "items")
+
+    def listing(key: str, partition: int, offset: int, time: int, price: int) -> Row:
+        known = item(offset, time, price=price)
+        assert isinstance(known.event, Item)
+        event = msgspec.structs.replace(known.event, event_id=event_id(key, time, price), item_id=key)
+        return Row(partition, offset, time, event)
+
+    rows = [
+        listing("up", 0, 5000, T0, 100), listing("up", 7, 3, T0, 200),
+        listing("down", 3, 4999, T0 - DAY, 50), listing("down", 3, 5000, T0, 100), listing("down", 1, 2, T0, 200),
+        listing("same", 0, 10, T0, 100), listing("same", 0, 11, T0, 200),
+    ]  # fmt: skip
+    table.commit(Batch(rows, {0: None, 1: None, 3: None, 7: None}, {0: 5001, 1: 3, 3: 5001, 7: 4}))
+    con = connect()
+    view = EventLog(layout).latest(con, "items", T0 + DAY)
+    found = con.sql(f"SELECT item_id, price_minor FROM {view} ORDER BY 1").fetchall()
+    assert found == [("down", 200), ("same", 200), ("up", 200)]
+    facts.load_items(con, layout, known_before_us=T0 + DAY)
+    found = con.sql("SELECT item_id, known_time, price_minor FROM f_items ORDER BY 1, 2").fetchall()
+    assert found == [("down", T0 - DAY, 50), ("down", T0, 200), ("same", T0, 200), ("up", T0, 200)]

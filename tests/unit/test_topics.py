@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from features.errors import UnreachableError, UsageError
-from features.kafka import client_config
+from features.kafka import MAX_MESSAGE_BYTES, client_config
 from features.settings import KafkaSettings
-from features.topics import broker_name, ensure, names, wanted_configs
+from features.topics import broker_name, ensure, names, problems, wanted_configs
 
 
 def kafka(**values: object) -> KafkaSettings:
@@ -50,6 +50,22 @@ def test_sasl_and_tls_come_from_the_settings() -> None:
         "SCRAM-SHA-512", "u", "p",
     )  # fmt: skip
     assert config["ssl_cafile"] == "/ca.pem"
+
+
+@pytest.mark.parametrize("name", names())
+def test_settings_that_may_not_be_read_are_not_called_right(name: str) -> None:
+    (problem,) = problems(name, {}, {})
+    assert "DescribeConfigs" in problem
+    assert not problems(name, wanted_configs(name), {"max.message.bytes": "1048588"})
+
+
+def test_a_limit_below_what_dead_letters_need_is_named_with_what_they_need() -> None:
+    configs = wanted_configs("clicks.dead") | {"max.message.bytes": "1048588"}
+    (problem,) = problems("clicks.dead", configs, {"max.message.bytes": "1048588"})
+    assert "max.message.bytes is 1048588" in problem
+    assert problem.endswith(f"use {MAX_MESSAGE_BYTES}")
+    assert not problems("clicks.dead", configs, {"max.message.bytes": "200000"})  # what it keeps is small
+    assert not problems("clicks", wanted_configs("clicks") | {"max.message.bytes": "1000"}, {})
 
 
 @pytest.mark.parametrize("missing", ["sasl_mechanism", "sasl_username", "sasl_password"])

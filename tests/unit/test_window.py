@@ -12,12 +12,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from features.content.store import TokenStore, TokenWriter, Widths
 from features.errors import NotReadyError
+from features.eventlog.compact import compact_closed
 from features.labels import run
 from features.layout import Layout
 from features.settings import FeatureSettings, LabelSettings
@@ -26,6 +29,7 @@ from features.store.registry import OnlineStore
 from features.window.build import Window, build, of_day
 from features.window.columns import arrow_schema
 from tests.lake import Lake, us
+from tests.unit.test_database import ODD
 
 FEATURES = FeatureSettings.model_validate({})
 LABELS = LabelSettings.model_validate({})
@@ -124,11 +128,31 @@ def test_the_same_facts_give_the_same_id_however_they_came(made: tuple[Lake, Win
     lake.show("later", "u1", ["a"], us("01-10 12:00"))
     lake.buy("u1", "a", us("01-09 12:00"), known=us("01-10 02:00"))
     layout = lake.write()
-    from features.eventlog.compact import compact_closed
-
     assert compact_closed(layout) > 0
     prepare(layout)
     assert build_window(layout).window_id == window.window_id
+
+
+@pytest.mark.parametrize("folder", [ODD, "user_id=5"])
+def test_a_stack_folder_of_any_name_gives_the_same_window(
+    made: tuple[Lake, Window], tmp_path: Path, folder: str
+) -> None:
+    """A blank, an umlaut, `#`, `%`, a quote or a wildcard in `stack.dir`, and a folder that reads like a column."""
+    _, window = made
+    lake = Lake(tmp_path / folder / "stack")
+    tell(lake)
+    rows = {topic: list(rows) for topic, rows in lake.rows.items()}
+    for part in range(2):
+        lake.rows |= {topic: all_rows[part::2] for topic, all_rows in rows.items()}
+        lake.write()
+    layout = lake.layout
+    assert compact_closed(layout) > 0
+    prepare(layout)
+    assert build_window(layout).window_id == window.window_id
+    tokens = TokenWriter(layout.tokens("0" * 16), Widths(2, 3, 4), {})
+    tokens.add_texts(["a" * 64], np.ones((1, 2, 3), np.float16), np.ones(1, np.uint8))
+    tokens.commit()
+    assert TokenStore(layout.tokens("0" * 16)).rows(["a" * 64, None]).tolist() == [0, -1]
 
 
 def test_building_again_keeps_the_window_as_it_is(made: tuple[Lake, Window]) -> None:

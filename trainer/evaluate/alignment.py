@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.data.window import chunks, raw, select
+from trainer.evaluate.metrics import finite
 from trainer.scoring.encoding import Raw
 from trainer.scoring.scorer import Scorer
 
@@ -34,6 +35,9 @@ def accuracy(files: Sequence[Path], scorer: Scorer, seen: set[str], limit: int =
         `products`, and for `ita` and `tia` the accuracy against `random` and `same_category` negatives (None without
         pairs) with the number of pairs; None for a model without these tasks. ITA and TIA share their positives: they
         are not independent evidence.
+
+    Raises:
+        DataError: If a logit is not finite: as a comparison it would count as a miss.
     """
     tasks = [task for task in TASKS if f"{task}_logit" in scorer.outputs]
     if not tasks or scorer.content is None:
@@ -60,7 +64,9 @@ def _logits(scorer: Scorer, listings: list[Raw], task: str, size: int = 64) -> n
         some = listings[start : start + size]
         columns = {name: np.concatenate([one.columns[name] for one in some]) for name in some[0].columns}
         counts = {name: np.concatenate([one.counts[name] for one in some]) for name in some[0].counts}
-        parts.append(scorer.score_raw(Raw(columns, counts))[f"{task}_logit"])
+        scored = scorer.score_raw(Raw(columns, counts))[f"{task}_logit"]
+        finite(f"{task}_logit", scored)
+        parts.append(scored)
     return np.concatenate(parts)
 
 

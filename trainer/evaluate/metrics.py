@@ -1,4 +1,8 @@
-"""Figures of a ranking: AUC, AUC averaged over users, log loss, calibration, and intervals by resampling requests."""
+"""Figures of a ranking: AUC, AUC averaged over users, log loss, calibration, and intervals by resampling requests.
+
+All of them refuse numbers that are not finite: a sort ranks NaN above all, and positives scored NaN would raise the
+AUC.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from features.errors import DataError
+
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+
+
+def finite(what: str, numbers: npt.NDArray[Any]) -> None:
+    """Refuse numbers of which one is not finite.
+
+    Args:
+        what: What they are, for the error.
+        numbers: The numbers, [n].
+
+    Raises:
+        DataError: If one is NaN or infinite.
+    """
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    if len(bad):
+        raise DataError(
+            "a number is not finite",
+            field=what,
+            value=f"{numbers[bad[0]]} at place {bad[0]}, {len(bad)} of {len(numbers)} are not finite",
+            remedy="a model that gives such scores is not to be judged: train it again",
+        )
 
 
 def auc(score: npt.NDArray[Any], label: npt.NDArray[Any], weight: F64 | None = None) -> float | None:
@@ -25,6 +51,9 @@ def auc(score: npt.NDArray[Any], label: npt.NDArray[Any], weight: F64 | None = N
     Returns:
         The area, or None where there is one class only.
 
+    Raises:
+        DataError: If a score or a label is not finite.
+
     Example:
         >>> auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1]))
         0.75
@@ -37,6 +66,8 @@ class _Auc:
     """AUC of fixed scores under changing weights: sorted once, then linear."""
 
     def __init__(self, score: npt.NDArray[Any], label: npt.NDArray[Any]) -> None:
+        finite("score", score)
+        finite("label", label)
         self.order = np.argsort(score, kind="stable")
         self.positive = label[self.order] > 0
         ordered = score[self.order]
@@ -65,7 +96,12 @@ def user_auc(score: npt.NDArray[Any], label: npt.NDArray[Any], user: I64) -> flo
 
     Returns:
         The average, or None where no user has both classes.
+
+    Raises:
+        DataError: If a score or a label is not finite.
     """
+    finite("score", score)
+    finite("label", label)
     order = np.argsort(user, kind="stable")
     cuts = np.flatnonzero(np.diff(user[order])) + 1
     total, weight = 0.0, 0
@@ -77,13 +113,23 @@ def user_auc(score: npt.NDArray[Any], label: npt.NDArray[Any], user: I64) -> flo
 
 
 def log_loss(logit: npt.NDArray[Any], label: npt.NDArray[Any]) -> float | None:
-    """Mean binary cross-entropy of logits."""
+    """Mean binary cross-entropy of logits, [n]; None of none. A number that is not finite is a `DataError`."""
+    return float(np.mean(_cross_entropy(logit, label))) if len(logit) else None
+
+
+def _cross_entropy(logit: npt.NDArray[Any], label: npt.NDArray[Any]) -> F64:
+    """Binary cross-entropy of each logit, [n]."""
+    finite("logit", logit)
+    finite("label", label)
     x = np.asarray(logit, np.float64)
-    return float(np.mean(np.logaddexp(0, x) - x * (label > 0))) if len(x) else None
+    found: F64 = np.logaddexp(0, x) - x * (label > 0)
+    return found
 
 
 def calibration(logit: npt.NDArray[Any], label: npt.NDArray[Any]) -> float | None:
-    """Predicted positives over actual ones; None where there are none."""
+    """Predicted positives over actual ones; None where there are none. A number that is not finite is a `DataError`."""
+    finite("logit", logit)
+    finite("label", label)
     actual = float((label > 0).sum())
     return float((1 / (1 + np.exp(-np.asarray(logit, np.float64)))).sum() / actual) if actual else None
 
@@ -126,6 +172,9 @@ def auc_difference(
 
     Returns:
         The difference, or None where there is one class only.
+
+    Raises:
+        DataError: If a score or a label is not finite.
     """
     one, other = _Auc(first, label), _Auc(second, label)
 
@@ -133,10 +182,54 @@ def auc_difference(
         a, b = one(weight), other(weight)
         return None if a is None or b is None else a - b
 
-    value = difference(np.ones(len(label)))
+    return _interval(difference, request, resamples, confidence, seed)
+
+
+def log_loss_difference(
+    first: npt.NDArray[Any],
+    second: npt.NDArray[Any],
+    label: npt.NDArray[Any],
+    request: I64,
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int = 0,
+) -> Interval | None:
+    """Log loss of one model minus another's on the same candidates, with a paired bootstrap by request.
+
+    Args:
+        first: Logits of one model, [n].
+        second: Logits of the other, [n].
+        label: 0 or 1, [n].
+        request: Number of the request, [n], from 0 on.
+        resamples: Resamples of requests.
+        confidence: Confidence of the interval.
+        seed: Seed of the resamples.
+
+    Returns:
+        The difference, or None where there are no candidates or one class only: a constant has no log loss to beat.
+
+    Raises:
+        DataError: If a logit or a label is not finite.
+    """
+    gap = _cross_entropy(first, label) - _cross_entropy(second, label)
+    if not len(gap) or not 0 < int((label > 0).sum()) < len(label):
+        return None
+
+    def difference(weight: F64) -> float | None:
+        return float(gap @ weight / weight.sum()) if weight.any() else None
+
+    return _interval(difference, request, resamples, confidence, seed)
+
+
+def _interval(
+    statistic: Callable[[F64], float | None], request: I64, resamples: int, confidence: float, seed: int
+) -> Interval | None:
+    """A statistic of candidates and its interval under resampled requests; None where the data themselves have none."""
+    value = statistic(np.ones(len(request)))
     if value is None:
         return None
-    found = bootstrap(difference, request, resamples, seed)
+    found = bootstrap(statistic, request, resamples, seed)
     low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2]) if len(found) else (value, value)
     return Interval(value, float(low), float(high))
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +11,19 @@ import numpy.typing as npt
 from features.content.store import TokenStore
 from trainer.data.window import Window
 from trainer.evaluate.alignment import accuracy
-from trainer.evaluate.metrics import auc, auc_difference, calibration, log_loss, user_auc
+from trainer.evaluate.figures import OTHERS, Comparison, Figures, Quality, Slice
+from trainer.evaluate.metrics import (
+    Interval,
+    auc,
+    auc_difference,
+    calibration,
+    log_loss,
+    log_loss_difference,
+    user_auc,
+)
 from trainer.evaluate.score import Day, score_day, shown
 from trainer.scoring.scorer import Scorer
 from trainer.settings import GateSettings
-
-ROLES = ("candidate", "incumbent", "popularity")
 
 
 def evaluate(
@@ -28,7 +33,7 @@ def evaluate(
     tokens: TokenStore | None,
     task: str,
     settings: GateSettings,
-) -> tuple[dict[str, Any], Day]:
+) -> tuple[Figures, Day]:
     """Score a day with the bundles and compare them.
 
     Every bundle sees the same content: the token store as it is, as the serving runtime does.
@@ -43,6 +48,9 @@ def evaluate(
 
     Returns:
         The figures, and the scored day.
+
+    Raises:
+        DataError: If a bundle gives a logit that is not finite.
     """
     scorers = {}
     for role, folder in bundles.items():
@@ -54,43 +62,57 @@ def evaluate(
     day = score_day(files, scorers, task, seen)
     everything = np.ones(len(day.label), bool)
     slices = {"all": everything, "new": day.new, "uniform": day.uniform, "uniform_new": day.uniform & day.new}
-    figures: dict[str, Any] = {
-        "task": task,
-        "window": window.id,
-        "bundles": {role: folder.name for role, folder in bundles.items()},
-        "mature_share": float(day.mature.mean()) if len(day.label) else None,
-        "slices": {name: _slice(day, rows) for name, rows in slices.items()},
-        "alignment": accuracy(files, scorers["candidate"], seen),
-    }
-    for other in ("incumbent", "popularity"):
-        if other in bundles:
-            figures[f"over_{other}"] = {name: _over(day, rows, other, settings) for name, rows in slices.items()}
+    figures = Figures(
+        task=task,
+        window=window.id,
+        bundles={role: folder.name for role, folder in bundles.items()},
+        mature_share=float(day.mature.mean()) if len(day.label) else None,
+        slices={name: _slice(day, rows) for name, rows in slices.items()},
+        over={
+            other: Comparison(
+                auc={name: _over(auc_difference, day, rows, other, settings) for name, rows in slices.items()},
+                log_loss={
+                    name: _over(log_loss_difference, day, rows, other, settings) for name, rows in slices.items()
+                },
+            )
+            for other in OTHERS
+            if other in bundles
+        },
+        alignment=accuracy(files, scorers["candidate"], seen),
+    )
     return figures, day
 
 
-def _slice(day: Day, rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
+def _slice(day: Day, rows: npt.NDArray[np.bool_]) -> Slice:
     label, user = day.label[rows], day.user[rows]
     mature = rows & day.mature
-    found: dict[str, Any] = {
-        "requests": len(np.unique(day.request[rows])),
-        "candidates": int(rows.sum()),
-        "positives": int(label.sum()),
-        "positives_mature": int(day.label[mature].sum()),
-    }
+    found = {}
     for role, logits in day.logits.items():
         logit = logits[rows]
-        found[role] = {
-            "auc": auc(logit, label),
-            "user_auc": user_auc(logit, label, user),
-            "log_loss": log_loss(logit, label),
-            "calibration": calibration(logit, label),
-            "calibration_mature": calibration(logits[mature], day.label[mature]) if mature.any() else None,
-        }
-    return found
+        found[role] = Quality(
+            auc=auc(logit, label),
+            user_auc=user_auc(logit, label, user),
+            log_loss=log_loss(logit, label),
+            calibration=calibration(logit, label),
+            calibration_mature=calibration(logits[mature], day.label[mature]),
+        )
+    return Slice(
+        requests=len(np.unique(day.request[rows])),
+        candidates=int(rows.sum()),
+        positives=int(label.sum()),
+        positives_mature=int(day.label[mature].sum()),
+        of=found,
+    )
 
 
-def _over(day: Day, rows: npt.NDArray[np.bool_], other: str, settings: GateSettings) -> dict[str, float] | None:
-    found = auc_difference(
+def _over(
+    difference: Callable[..., Interval | None],
+    day: Day,
+    rows: npt.NDArray[np.bool_],
+    other: str,
+    settings: GateSettings,
+) -> Interval | None:
+    return difference(
         day.logits["candidate"][rows],
         day.logits[other][rows],
         day.label[rows],
@@ -98,4 +120,3 @@ def _over(day: Day, rows: npt.NDArray[np.bool_], other: str, settings: GateSetti
         resamples=settings.bootstraps,
         confidence=settings.confidence,
     )
-    return asdict(found) if found else None

@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features import atomic
+from features.errors import DataError
 from trainer.data.window import KEYS, LABELS, Window, chunks, raw, select
+from trainer.scoring.encoding import Raw
 from trainer.scoring.scorer import Scorer
 
 REQUESTS = 32  # scored at once
@@ -69,7 +71,18 @@ def score_day(files: Sequence[Path], scorers: dict[str, Scorer], task: str, seen
         scorers: Role → scorer.
         task: The label, and the logit that counts.
         seen: Items shown on training days.
+
+    Raises:
+        DataError: If a bundle does not score the task, or gives a logit that is not finite.
     """
+    for role, scorer in scorers.items():
+        if f"{task}_logit" not in scorer.outputs:
+            raise DataError(
+                f"the {role}'s bundle does not score the task",
+                field="train.tasks",
+                value=task,
+                remedy=f"bundle {scorer.folder.name} scores {', '.join(scorer.outputs)}: judge by one of these",
+            )
     wanted = {column for scorer in scorers.values() for column in scorer.encoding.columns()}
     columns = sorted({*wanted, *KEYS, "user_id", "cand_item", LABELS[task]})
     parts: list[dict[str, npt.NDArray[Any]]] = []
@@ -82,7 +95,9 @@ def score_day(files: Sequence[Path], scorers: dict[str, Scorer], task: str, seen
         for start in range(0, size, REQUESTS):
             part = select(found, np.arange(start, min(start + REQUESTS, size)))
             for role, scorer in scorers.items():
-                logits[role].append(scorer.score_raw(part)[f"{task}_logit"])
+                scored = scorer.score_raw(part)[f"{task}_logit"]
+                _refuse_what_is_not_finite(role, scorer, scored, part, found.columns["request_id"][start:])
+                logits[role].append(scored)
         user = np.array([users.setdefault(name, len(users)) for name in found.columns["user_id"].tolist()], np.int64)
         uniform = np.array([name == "uniform" for name in found.columns["policy"].tolist()], bool)
         items = found.columns["cand_item"]
@@ -104,6 +119,23 @@ def score_day(files: Sequence[Path], scorers: dict[str, Scorer], task: str, seen
     merged = {n: np.concatenate([p[n] for p in parts]) if parts else np.empty(0, kind) for n, kind in kinds.items()}
     made = {role: np.concatenate(found) if found else np.empty(0, np.float32) for role, found in logits.items()}
     return Day(**merged, logits=made)
+
+
+def _refuse_what_is_not_finite(
+    role: str, scorer: Scorer, logits: npt.NDArray[np.float32], part: Raw, names: npt.NDArray[Any]
+) -> None:
+    bad = ~np.isfinite(logits)
+    if not bad.any():
+        return
+    counts = part.counts["candidate"]
+    owner = np.repeat(np.arange(len(counts)), counts)
+    remedy = "train it again" if role == "candidate" else "roll back or deploy another, then evaluate again"
+    raise DataError(
+        f"the {role}'s bundle {scorer.folder.name} gives scores that are not finite",
+        field="requests",
+        value=[names[at] for at in np.unique(owner[bad]).tolist()],
+        remedy=remedy,
+    )
 
 
 def shown(window: Window) -> set[str]:

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from features.layout import Layout
+from features.store.registry import OnlineStore
 from tests.serving.bundles import make_bundle
+from tests.serving.world import fill
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +22,11 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_bundle(folder, "wrong", seed=4, probes=2, wrong=0.001)
     make_bundle(folder, "broken", seed=5, probes=2, recipe={"width": 16})
     return folder
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, OnlineStore]:
+    """A shop with features online; who makes something live in it takes that away again."""
+    root = tmp_path_factory.mktemp("shop")
+    online = OnlineStore(sqlite=root / "online.db")
+    return fill(root, online), online

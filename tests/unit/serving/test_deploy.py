@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,11 @@ from hypothesis import strategies as st
 from features import atomic
 from features.errors import DataError, LockedError, NotReadyError, UsageError
 from features.layout import Layout
+from features.times import parse_us
+from serving.acknowledgements import GATEWAY_LEASE_S, Acknowledgement, gateways_folder
 from serving.deploy import Deployer, Report
 from serving.export import Repository
-from serving.state import Acknowledgement, ServingFile, State
+from serving.state import ServingFile, State
 from tests.serving.bundles import names
 from tests.serving.memory_triton import MemoryTriton
 
@@ -79,10 +83,11 @@ class World:
             return {self.named(key): self.named(item) for key, item in value.items()}
         return [self.named(item) for item in value] if isinstance(value, list) else back.get(value, value)
 
-    def deployer(self, killer: Killer | None = None) -> Deployer:
+    def deployer(self, killer: Killer | None = None, **timing: Any) -> Deployer:
         """A new process's deployer."""
         repository = Repository(self.layout.triton_repository)
-        made = Deployer(self.layout, repository, self.triton, request_timeout_s=0.0, drain_s=0.0)
+        timing = {"request_timeout_s": 0.0, "drain_s": 0.0, **timing}
+        made = Deployer(self.layout, repository, self.triton, **timing)
         if killer is not None:
             triton = MemoryTriton(self.layout.triton_repository)
             triton.loaded = self.triton.loaded
@@ -236,9 +241,58 @@ def test_a_version_drains_until_every_gateway_has_acknowledged(world: World) -> 
     world.deploy("two")
     report = world.deploy("other")
     assert world.named(report.draining) == ["one"] and world.end()["loaded"] == ["one", "other", "two"]
+    assert report.behind == ["gateway-1"] and report.gateways() == "; not acknowledged by gateway-1"
     gateway.say(report.generation)
-    assert world.named(world.deploy("other").retired) == ["one"]
+    again = world.deploy("other")
+    assert world.named(again.retired) == ["one"] and again.behind == [] and again.gateways() == ""
     assert world.end()["loaded"] == ["other", "two"]
+
+
+def test_a_rollback_names_gateways_that_have_not_acknowledged(world: World) -> None:
+    world.deploy("one")
+    world.deploy("two")
+    gateway = Acknowledgement(world.layout, "gateway-1")
+    gateway.say(ServingFile(world.layout).read().generation)
+    with atomic.lock(world.layout.lock("deploy")):
+        report = world.deployer().rollback()
+    assert report.behind == ["gateway-1"] and not report.retired
+
+
+def test_a_gateway_that_is_silent_beyond_its_lease_holds_nothing_back_and_is_named(world: World) -> None:
+    world.deploy("one")
+    gateway = Acknowledgement(world.layout, "gateway-1")
+    gateway.say(ServingFile(world.layout).read().generation)
+    world.deploy("two")
+    assert world.named(world.deploy("other").draining) == ["one"]
+    heard = time.time() - GATEWAY_LEASE_S - 1
+    os.utime(gateways_folder(world.layout) / "gateway-1.json", (heard, heard))
+    report = world.deploy("other")
+    assert world.named(report.retired) == ["one"] and not report.behind
+    assert list(report.silent) == ["gateway-1"] and abs(parse_us(report.silent["gateway-1"]) / 1e6 - heard) < 0.001
+    assert "; gateway-1 is silent since 20" in report.gateways()
+
+
+def test_requests_in_flight_are_waited_for_before_their_version_leaves_triton(world: World) -> None:
+    """Requests that began before their gateway acknowledged last `request_timeout_s` at most: so long Triton waits."""
+    gateway = Acknowledgement(world.layout, "gateway-1")
+    clock = {"now": 0.0, "acknowledged": 0.0}
+    loads: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        clock["now"] += seconds
+        generation = ServingFile(world.layout).read().generation
+        if clock["now"] >= 3.0 and gateway._generation != generation:
+            gateway.say(generation)
+            clock["acknowledged"] = clock["now"]
+
+    for bundle in ("one", "two"):
+        gateway.say(world.deploy(bundle).generation)
+    deployer = world.deployer(request_timeout_s=7.0, drain_s=60.0, sleep=sleep, monotonic=lambda: clock["now"])
+    load = world.triton.load
+    world.triton.load = lambda model: (loads.append(clock["now"]), load(model))[1]  # type: ignore[method-assign]
+    assert world.named(deployer.deploy(world.ids["other"]).retired) == ["one"]
+    assert clock["acknowledged"] >= 3.0
+    assert loads[0] == 0.0 and loads[-1] >= clock["acknowledged"] + 7.0  # of `other`; of what is left without `one`
 
 
 def test_reconcile_brings_a_restarted_triton_back(world: World) -> None:

@@ -19,13 +19,13 @@ from features.layout import Layout
 from features.settings import KafkaSettings, RedisSettings
 from features.store.registry import OnlineStore
 from features.times import format_us
+from serving.acknowledgements import gateways_at
 from serving.gateway import ranking
 from serving.gateway.app import GatewayConfig, create_app
 from serving.gateway.experiments import variation
 from serving.settings import GatewaySettings, TritonSettings
-from serving.state import acknowledged
 from tests.serving.bundles import ITEMS
-from tests.serving.world import CUT, NOON, fill
+from tests.serving.world import CUT, NOON
 
 NOWHERE = "127.0.0.1:1"
 EXPERIMENTS = """
@@ -33,14 +33,6 @@ EXPERIMENTS = """
 uniform = { share = 0.5, policy = "uniform" }
 camenn = { share = 0.5, alias = "champion" }
 """
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, OnlineStore]:
-    """A shop with features online."""
-    root = tmp_path_factory.mktemp("shop")
-    online = OnlineStore(sqlite=root / "online.db")
-    return fill(root, online), online
 
 
 def client(shop: tuple[Layout, OnlineStore], **settings: Any) -> TestClient:
@@ -94,7 +86,7 @@ def test_popularity_stands_in_where_no_model_is_deployed(gateway: TestClient) ->
     assert answer["experiments"] == {"ranker": "camenn"} and answer["unknown_items"] == ["never"]
     event = impression(gateway, "fallback")
     assert event.policy == "popularity" and event.feature_cutoff == format_us(CUT)
-    assert [item.price_minor for item in event.items] == [100, 105, 109, 0]
+    assert [item.price_minor for item in event.items] == [100, 105, 109, None]
     assert event.features_seen["i_purchases_7d"] == [10.0, 5.0, 1.0, None]
     assert event.features_seen["cand_item"] == [ITEMS[0], ITEMS[5], ITEMS[9], "never"]
     assert event.features_seen["cand_text_sha"][0] == text_sha(f"title of {ITEMS[0]}", None)
@@ -193,7 +185,7 @@ def test_health_and_metrics(gateway: TestClient, shop: tuple[Layout, OnlineStore
     text = gateway.get("/metrics").text
     assert 'freshrank_requests_total{status="200"}' in text and "freshrank_request_seconds_bucket" in text
     assert gateway.get("/nothing").json()["error"]["code"] == "not_found"
-    assert acknowledged(shop[0], 0) and not acknowledged(shop[0], 1)
+    assert not gateways_at(shop[0], 0).behind and len(gateways_at(shop[0], 1).behind) == 1
 
 
 def test_the_catalogue_knows_listings_of_its_cut(shop: tuple[Layout, OnlineStore]) -> None:

@@ -39,6 +39,8 @@ history_items = 2
 min_requests = 5
 min_positives = 2
 over_popularity = -1.0
+max_log_loss_over_popularity = 1000.0
+max_calibration_error = 1000.0
 """
 
 
@@ -124,6 +126,10 @@ def test_a_refusal_is_an_answer(settings: Settings) -> None:
     atomic.write_text(layout.step(day, "evaluate"), json.dumps(figures))
     atomic.write_text(layout.step(day, "bundle"), layout.step(DAY, "bundle").read_text(encoding="utf-8"))
     assert run("gate", "--date", day.isoformat())["blessed"] is False
+    figures["bundles"]["incumbent"] = "another"
+    atomic.write_text(layout.step(day, "evaluate"), json.dumps(figures))
+    with pytest.raises(NotReadyError, match="did not meet the present incumbent"):
+        judgement.gate(day)
 
 
 def test_without_a_window() -> None:
