@@ -115,6 +115,8 @@ def test_the_configuration_of_pip_reaches_uv(checkout: Path, monkeypatch: pytest
 
 
 def test_this_checkout_is_set_up_and_says_so_with_the_standard_library_alone() -> None:
+    late = [part.name for part in bootstrap.parts() if not part.is_done()]
+    assert late == [], "run `make setup`: a test installs nothing, least of all into environments that others share"
     ended = subprocess.run(
         [bootstrap.base_python(), "-I", "-S", str(Path(bootstrap.__file__))], capture_output=True, encoding="utf-8"
     )

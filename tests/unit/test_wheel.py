@@ -11,11 +11,10 @@ import subprocess
 import sys
 import time
 import tomllib
-import urllib.error
-import urllib.request
 import zipfile
 from pathlib import Path
 
+import httpx
 import pytest
 
 from freshrank import cli
@@ -118,15 +117,12 @@ def test_the_gateway_starts_from_any_folder(bin_folder: Path, tmp_path: Path) ->
         command = [bin_folder / "python", "-m", "freshrank.stack.gateway"]
         process = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 120
+        url, deadline = f"http://{addresses.HOST}:{base + addresses.GATEWAY}/healthz", time.monotonic() + 120
         while True:
             try:
-                url = f"http://{addresses.HOST}:{base + addresses.GATEWAY}/healthz"
-                opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-                with opener.open(url, timeout=5) as answer:
-                    assert json.load(answer)["generation"] == 0
+                assert httpx.get(url, timeout=5, trust_env=False).json()["generation"] == 0
                 break
-            except (TimeoutError, urllib.error.URLError) as error:
+            except httpx.HTTPError as error:
                 words = (tmp_path / "log").read_text(encoding="utf-8")
                 assert process.poll() is None, words
                 assert time.monotonic() < deadline, f"{error}\n{words}"
