@@ -24,12 +24,14 @@ class Program:
         command: Executable and arguments, paths absolute.
         environment: Variables to set beside those it inherits.
         stop_s: Seconds it gets to end before it is killed with its process group.
+        directory: Its working folder; the checkout where none is named.
     """
 
     name: str
     command: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
     stop_s: int = 10
+    directory: Path | None = None
 
 
 class Server(ABC):

@@ -48,7 +48,7 @@ class Redis(Server):
             "protected-mode yes",
             "daemonize no",
             "set-proc-title no",  # it would overwrite the environment by which it is found
-            f'dir "{folder}"',
+            f'dir "{_quoted(str(folder))}"',
             "appendonly yes",
             "appendfsync everysec",
             'save ""',

@@ -71,7 +71,7 @@ class Triton(Server):
         layout = setup_folder() / "triton"
         command = (
             str(wheel / "bin" / "tritonserver"),
-            f"--model-repository={repository(settings)}",
+            f"--model-repository={_as_told(settings)}",
             "--model-control-mode=explicit",
             "--load-model=*",
             "--exit-on-error=false",  # one broken model must not keep the others from serving
@@ -94,7 +94,7 @@ class Triton(Server):
             "LD_LIBRARY_PATH": f"{site / 'nvidia_pytriton.libs'}:{layout / 'lib'}",
             "OMP_NUM_THREADS": "1",
         }
-        return (Program("triton", command, variables, stop_s=15),)
+        return (Program("triton", command, variables, stop_s=15, directory=settings.layout.root),)
 
     def prepare(self, settings: Settings) -> None:
         """Put the probe's model into the repository; remove shared memory that a killed server left."""
@@ -138,6 +138,15 @@ class Triton(Server):
 def repository(settings: Settings) -> Path:
     """The model repository of the local Triton."""
     return settings.triton.repository or settings.layout.triton_repository
+
+
+def _as_told(settings: Settings) -> Path:
+    """The repository as Triton is told of it: below its working folder, the stack's, wherever that allows.
+
+    Triton starts its stubs through a shell and quotes nothing: with a blank or a quote in the path a load never ends.
+    """
+    folder, root = repository(settings), settings.layout.root
+    return folder.relative_to(root) if folder.is_relative_to(root) else folder
 
 
 def _restrictions(settings: Settings) -> tuple[str, ...]:
