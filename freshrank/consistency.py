@@ -53,11 +53,12 @@ def _folder(settings: Settings) -> None:
 
 
 def _addresses(settings: Settings) -> None:
-    named = [("redis.url", settings.redis.url), ("triton.url", settings.triton.url)]
+    named = [(f"{name}.url", url) for name in ("redis", "triton") if (url := getattr(settings, name).url)]
     named += [("kafka.bootstrap_servers", server) for server in _servers(settings)]
     for name, text in named:
         try:
-            fits = not text or (bool(urlsplit(f"//{text}").hostname) and urlsplit(f"//{text}").port is not None)
+            parts = urlsplit(f"//{text}")
+            fits = bool(parts.hostname) and parts.port is not None
         except ValueError:
             fits = False
         if not fits or "/" in text or "@" in text:
@@ -66,7 +67,8 @@ def _addresses(settings: Settings) -> None:
 
 
 def _servers(settings: Settings) -> list[str]:
-    return [server.strip() for server in settings.kafka.bootstrap_servers.split(",") if server.strip()]
+    named = settings.kafka.bootstrap_servers
+    return [server.strip() for server in named.split(",")] if named else []
 
 
 def _security(settings: Settings) -> None:

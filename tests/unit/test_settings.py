@@ -261,6 +261,7 @@ LOCAL = {"kafka.bootstrap_servers": "a:9092"}
         ({"redis.url": "redis://cache:6379/0"}, ("redis.url", "host:port")),
         ({"triton.url": "triton"}, ("triton.url", "host:port")),
         ({"kafka.bootstrap_servers": "a:9092,b"}, ("kafka.bootstrap_servers", "'b'")),
+        ({"kafka.bootstrap_servers": "a:9092,"}, ("kafka.bootstrap_servers", "''")),
         ({"airflow.schedule": "nonsense"}, ("airflow.schedule", "30 2 \\* \\* \\*")),
         ({"airflow.schedule": "0 * * * *"}, ("airflow.schedule", "once a day")),
         ({"airflow.schedule": "59 1 * * *"}, ("airflow.schedule", "from 02:00 UTC on")),
@@ -284,7 +285,7 @@ def test_settings_that_cannot_work_together_are_refused_with_their_names(
     [
         LOCAL | {"kafka.security_protocol": "SASL_SSL", "kafka.sasl_mechanism": "PLAIN", "kafka.sasl_username": "u"},
         LOCAL | {"kafka.security_protocol": "SSL", "kafka.ssl_cafile": "/ca.pem", "kafka.replication_factor": 3},
-        {"kafka.bootstrap_servers": "a:9092, [fd00::1]:9092,", "redis.url": "[::1]:6379", "triton.url": "t.shop:8001"},
+        {"kafka.bootstrap_servers": "a:9092, [fd00::1]:9092", "redis.url": "[::1]:6379", "triton.url": "t.shop:8001"},
         {"stack.dir": """/data/ä b 100%#1'x ;y #z, (c) "d" {e} & f=g:h""", "triton.url": ""},
         {"stack.dir": "/data/ä b", "triton.repository": "/data/ä b/models"},
         {"triton.repository": "/data/my models", "triton.url": "triton.shop:8001"},

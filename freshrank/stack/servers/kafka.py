@@ -35,6 +35,7 @@ class Kafka(Server):
     """The broker of the local stack."""
 
     name = "kafka"
+    can_be_external = True
 
     def is_external(self, settings: Settings) -> bool:
         """Whether `kafka.bootstrap_servers` names one."""
@@ -129,6 +130,14 @@ class Kafka(Server):
                 value=str(data),
                 remedy="mend what it says, or remove the folder to begin with an empty log",
             )
+
+    def look(self, settings: Settings) -> str:
+        """Ask a broker which topics there are."""
+        from features.kafka import consumer
+
+        with consumer(addresses.resolve(settings).kafka) as client:
+            client.topics()
+        return ""
 
     def probe(self, settings: Settings) -> None:
         """Produce a record and consume it."""
