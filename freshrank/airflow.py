@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from features import times
 from features.errors import FreshrankError, NotReadyError, UnreachableError
+from features.proxies import trust_env
 
 DAG = "retrain"
 ENDED = ("success", "failed")
@@ -49,7 +50,7 @@ class AirflowClient:
         import httpx
 
         self.url = url
-        self._client = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._client = httpx.Client(base_url=url, timeout=30, trust_env=trust_env(url))
         self._token = ""
 
     def __enter__(self) -> Self:

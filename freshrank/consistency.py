@@ -32,21 +32,33 @@ def check(settings: Settings) -> None:
 
 
 def _folder(settings: Settings) -> None:
-    folder = str(settings.stack.dir)
-    for character in folder:
-        if not character.isprintable():  # control characters, and bytes that are no UTF-8
+    """Whether servers and tables can live in the stack's folder, and Triton's stubs in the model repository."""
+    folder = str(settings.layout.root)  # the data plane's own refusal comes first
+    for character, reader in (("$", "Airflow takes it for a variable"), ("?", "Airflow's database for a question")):
+        if character in folder:
             raise UsageError(
-                f"the character {character!r} cannot stand in a server's configuration", field="stack.dir",
-                value=folder, remedy="use a folder whose path does without it",
+                f"no stack can live there: {reader}", field="stack.dir", value=folder,
+                remedy=f"use a folder whose path does without {character!r}",
             )  # fmt: skip
+    repository = settings.triton.repository
+    if repository is None or settings.triton.url:
+        return
+    told = repository.relative_to(folder) if repository.is_relative_to(folder) else repository
+    if found := re.search(r"[^\w./+:@%,=-]", str(told), re.ASCII):
+        raise UsageError(
+            f"Triton starts its processes through a shell and quotes nothing: it takes no {found[0]!r}",
+            field="triton.repository", value=str(repository),
+            remedy="use a folder whose path does without it, or leave it empty",
+        )  # fmt: skip
 
 
 def _addresses(settings: Settings) -> None:
-    named = [("redis.url", settings.redis.url), ("triton.url", settings.triton.url)]
+    named = [(f"{name}.url", url) for name in ("redis", "triton") if (url := getattr(settings, name).url)]
     named += [("kafka.bootstrap_servers", server) for server in _servers(settings)]
     for name, text in named:
         try:
-            fits = not text or (bool(urlsplit(f"//{text}").hostname) and urlsplit(f"//{text}").port is not None)
+            parts = urlsplit(f"//{text}")
+            fits = bool(parts.hostname) and parts.port is not None
         except ValueError:
             fits = False
         if not fits or "/" in text or "@" in text:
@@ -55,7 +67,8 @@ def _addresses(settings: Settings) -> None:
 
 
 def _servers(settings: Settings) -> list[str]:
-    return [server.strip() for server in settings.kafka.bootstrap_servers.split(",") if server.strip()]
+    named = settings.kafka.bootstrap_servers
+    return [server.strip() for server in named.split(",")] if named else []
 
 
 def _security(settings: Settings) -> None:

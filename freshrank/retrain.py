@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -13,16 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from features import atomic
-from features.errors import FreshrankError, NotReadyError
+from features.errors import NotReadyError
 from features.layout import Layout
-from freshrank.settings import Settings, load
+from freshrank.settings import Settings, load, project_root
+from trainer.attempts import Attempt
 from trainer.job import Job, prepare, typed_recipe
-
-
-class TrainingError(FreshrankError):
-    """A worker of the training ended badly; its own words stand above."""
-
-    exit_code, code = 1, "training_failed"
+from trainer.launch import launch
 
 
 @dataclass(frozen=True)
@@ -39,6 +33,7 @@ class Trained:
         auc: AUC on it.
         batches: Batches trained.
         new: False where it had finished before.
+        accepted: What had stopped it, where its best checkpoint was accepted; empty where it came to its end.
     """
 
     train: str
@@ -50,6 +45,7 @@ class Trained:
     auc: float | None
     batches: int
     new: bool
+    accepted: str = ""
 
 
 def step_name(settings: Settings, step: str, model: str) -> str:
@@ -103,12 +99,18 @@ def make_job(settings: Settings, day: dt.date, model: str) -> Job:
     )
 
 
-def train(day: dt.date, model: str | None = None) -> Trained:
+def train(day: dt.date, model: str | None = None, *, accept_best: bool = False) -> Trained:
     """Train a day's model under torchrun, or go on where an interrupted training stopped.
 
     Args:
         day: The run's day D.
         model: The model; by default the settings'.
+        accept_best: End an unfinished training at its best checkpoint instead.
+
+    Raises:
+        DataError: If the window has nothing to train on, or a number of the training is not finite.
+        WorkerDiedError: If a worker was killed.
+        UsageError: If that is the second time after the same checkpoint, or there is no checkpoint to accept.
     """
     settings = load()
     layout, model = settings.layout, model or settings.train.model
@@ -116,7 +118,11 @@ def train(day: dt.date, model: str | None = None) -> Trained:
     with atomic.lock(layout.lock(name)):
         job = _same_day(make_job(settings, day, model), layout, day, name)
         new = not (job.folder / "done.json").exists()
-        if new:
+        if new and accept_best:
+            from trainer.train import accept_best as accept
+
+            accept(job)
+        elif new:
             prepared = prepare(job)
             plan = prepared.plan
             print(
@@ -125,7 +131,9 @@ def train(day: dt.date, model: str | None = None) -> Trained:
                 file=sys.stderr,
             )
             job.save(job.folder / "job.json")
-            _torchrun(job, settings.train.workers)
+            launch(job, settings.train.workers, project_root())
+        else:
+            Attempt(job).end()  # left where it was killed right after its end
         result = json.loads((job.folder / "done.json").read_text(encoding="utf-8"))
         trained = Trained(
             job.id,
@@ -137,6 +145,7 @@ def train(day: dt.date, model: str | None = None) -> Trained:
             result["auc"],
             result["steps"],
             new,
+            result.get("accepted", ""),
         )
         job.save(job.folder / "job.json")
         atomic.write_text(layout.step(day, name), json.dumps({**vars(trained), "job": str(job.folder / "job.json")}))
@@ -156,38 +165,6 @@ def _same_day(job: Job, layout: Layout, day: dt.date, name: str) -> Job:
     own = json.loads(bundle.read_text(encoding="utf-8"))["bundle"] if bundle.exists() else None
     live = own is not None and job.incumbent is not None and Path(job.incumbent).name == own
     return before if live and replace(job, incumbent=before.incumbent).id == before.id else job
-
-
-def _torchrun(job: Job, workers: int) -> None:
-    """Start the workers and wait; they die with this process."""
-    from freshrank.settings import project_root
-
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", str(workers),
-        "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1",
-        "-m", "trainer.train", str(job.folder / "job.json"),
-    ]  # fmt: skip
-    threads = str(job.typed().threads)
-    environ = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-    # the workers' words are progress for people: all of them go to stderr (2)
-    process = subprocess.Popen(command, env=environ, cwd=project_root(), stdout=2, preexec_fn=_die_with_parent)
-    try:
-        code = process.wait()
-    except BaseException:
-        process.terminate()
-        process.wait(30)
-        raise
-    if code:
-        raise TrainingError(
-            "the training failed", field="exit code", value=code, remedy="read the workers' words above"
-        )
-
-
-def _die_with_parent() -> None:
-    import ctypes
-    import signal
-
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 @dataclass(frozen=True)

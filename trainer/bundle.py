@@ -6,16 +6,13 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -23,18 +20,19 @@ from features import atomic
 from features.content.store import TokenStore
 from features.errors import DataError, NotReadyError
 from trainer.checkpoints import Checkpoints, read_full
-from trainer.data.window import Window, chunks, raw, select
+from trainer.data.window import Window, chunks
 from trainer.embeddings.sharded import table_name
 from trainer.embeddings.warm import SUMS
+from trainer.finite import weights_fault
 from trainer.job import Job, Prepared
 from trainer.models.registry import model_class, parse_recipe
-from trainer.scoring.encoding import Encoding, Items, Raw
+from trainer.probes import choose, not_finite, outputs_of, write_probes
+from trainer.scoring.encoding import Encoding, Items
 from trainer.scoring.lookup import tables
-from trainer.scoring.scorer import DTYPES, Scorer, as_inputs, inputs_of, save_items
+from trainer.scoring.scorer import Scorer, inputs_of, save_items
 from trainer.scoring.tokens import write_item_tokens
 
 FORMAT = 1
-PROBES = 64
 
 
 def make_bundle(job: Job, bundles: Path) -> str:
@@ -49,6 +47,7 @@ def make_bundle(job: Job, bundles: Path) -> str:
 
     Raises:
         NotReadyError: If the training has not finished.
+        DataError: If a weight, or a score of a probe, is not finite, or there is no request to probe it with.
     """
     done, noted = job.folder / "done.json", job.folder / "bundle.json"
     if not done.exists():
@@ -59,6 +58,8 @@ def make_bundle(job: Job, bundles: Path) -> str:
         return str(json.loads(noted.read_text(encoding="utf-8"))["bundle"])
     result, prepared = json.loads(done.read_text(encoding="utf-8")), Prepared.load(job.folder / "inputs")
     full = read_full(Checkpoints(job.folder).path(result["step"]))
+    if fault := weights_fault(full, prepared.encoding):
+        raise not_finite(fault, "checkpoint", f"{job.id}, batch {result['step']}")
     window, schema = Window(Path(job.window)), prepared.encoding.schema
     layout = tuple(tables(schema, model_class(job.model).spaces(schema, parse_recipe(job.model, job.recipe))))
     embeddings: dict[str, dict[str, Tensor]] = {}
@@ -81,6 +82,7 @@ def make_bundle(job: Job, bundles: Path) -> str:
         "warm": prepared.plan.warm,
         "warm_why": prepared.plan.why,
         "seed": job.typed().seed,
+        "accepted": result.get("accepted") or None,
     }
     metrics = {key: result[key] for key in ("steps", "step", "loss", "auc", "looks")}
     bundle = write_bundle(
@@ -131,6 +133,9 @@ def write_bundle(
 
     Returns:
         The id: 16 hexadecimal digits of the sha256 of `SHA256SUMS`.
+
+    Raises:
+        DataError: If a score of a probe is not finite, or there is no request to probe it with.
     """
     bundles.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=bundles, prefix=".making.") as made:
@@ -160,12 +165,12 @@ def write_bundle(
         inputs = [asdict(i) for i in inputs_of(encoding)]
         signature: dict[str, Any] = {"inputs": inputs, "outputs": []}
         _json(work / "bundle.json", {**info, "format": FORMAT, **signature})
-        probes = list(_probes(window, encoding))
-        outputs = _outputs(Scorer(work), probes)
+        probes = choose(window, encoding)
+        outputs = outputs_of(Scorer(work), probes)
         signature["outputs"] = outputs
         digest = hashlib.sha256(json.dumps(signature, sort_keys=True).encode()).hexdigest()
         _json(work / "bundle.json", {**info, "format": FORMAT, **signature, "schema_hash": digest})
-        _write_probes(work, probes)
+        write_probes(work, probes)
         sums = _sums(work)
         (work / "SHA256SUMS").write_text(sums, encoding="utf-8")
         bundle = hashlib.sha256(sums.encode()).hexdigest()[:16]
@@ -193,67 +198,6 @@ def verify(folder: Path) -> None:
     if (now := _sums(folder)) != sums:
         changed = {line.split("  ", 1)[1] for line in set(now.splitlines()) ^ set(sums.splitlines())}
         raise _corrupt(folder, f"changed or missing: {', '.join(sorted(changed)[:3])}")
-
-
-def read_probes(folder: Path) -> list[tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[np.float32]]]]:
-    """A bundle's probes: `probes.parquet` has a row a request, its raw columns and a list of logits for each output.
-
-    Args:
-        folder: The bundle.
-
-    Returns:
-        For each: the inputs of `Scorer.score`, and the scores that the trainer got, output → [C].
-    """
-    found = []
-    info = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    for row in pq.read_table(folder / "probes.parquet").to_pylist():
-        inputs = {}
-        for i in info["inputs"]:
-            value = row[i["column"]]
-            value = value if isinstance(value, list) else [value]
-            if i["kind"] == "string":
-                value = [text or "" for text in value]
-            inputs[i["name"]] = np.array(value, dtype=DTYPES[i["kind"]])
-        found.append((inputs, {name: np.array(row[name], dtype=np.float32) for name in info["outputs"]}))
-    return found
-
-
-def _probes(window: Window, encoding: Encoding) -> Iterator[Raw]:
-    """Requests of the newest training day, evenly spaced."""
-    columns = list(encoding.columns())
-    file = window.training[-1:]
-    every = max(1, pq.read_metadata(file[0]).num_rows // PROBES)
-    seen = given = 0
-    for chunk in chunks(file, columns, 256):
-        found = raw(chunk, columns)
-        for row in range(chunk.rows.num_rows):
-            if seen % every == 0 and given < PROBES and found.counts["candidate"][row]:
-                given += 1
-                yield select(found, np.array([row]))
-            seen += 1
-
-
-def _outputs(scorer: Scorer, probes: list[Raw]) -> list[str]:
-    with torch.inference_mode():
-        return [f"{task}_logit" for task in scorer.ranker(scorer.batch(probes[0]))]
-
-
-def _write_probes(work: Path, probes: list[Raw]) -> None:
-    scorer = Scorer(work)
-    types = {"float": pa.float32(), "int64": pa.int64(), "string": pa.string()}
-    fields = []
-    for i in scorer.inputs:
-        fields.append((i.column, types[i.kind] if i.name.startswith("user__") else pa.list_(types[i.kind])))
-    fields += [(name, pa.list_(pa.float32())) for name in scorer.outputs]
-    rows = []
-    for probe in probes:
-        inputs = as_inputs(probe, scorer.inputs)
-        row: dict[str, Any] = {name: value.tolist() for name, value in scorer.score(inputs).items()}
-        for i in scorer.inputs:
-            values = inputs[i.name].tolist()
-            row[i.column] = values[0] if i.name.startswith("user__") else values
-        rows.append(row)
-    pq.write_table(pa.Table.from_pylist(rows, pa.schema(fields)), work / "probes.parquet")
 
 
 def _evaluated(window: Window) -> tuple[set[str], set[str]]:

@@ -10,9 +10,9 @@ from typing import Any
 
 from features import atomic
 from features.content.store import TokenStore
-from features.errors import UsageError
+from features.errors import DataError, UsageError
 from trainer.data.derive import Scan, derive, item_table
-from trainer.data.stream import Slice
+from trainer.data.stream import Slice, Stream
 from trainer.data.thinning import share_of_negatives
 from trainer.data.window import Window
 from trainer.models.recipe import RecipeError, plain
@@ -169,6 +169,9 @@ def prepare(job: Job) -> Prepared:
 
     Returns:
         The inputs.
+
+    Raises:
+        DataError: If the window has no request to train on.
     """
     folder = job.folder / "inputs"
     if not folder.exists():
@@ -176,6 +179,8 @@ def prepare(job: Job) -> Prepared:
         content = widths(TokenStore(Path(job.tokens))) if job.tokens else None
         before, why = _incumbent(job, content)
         full, seen = derive(window, settings, content, before)
+        if not seen.mature:
+            raise _nothing(window, seen)
         kind = model_class(job.model)
         encoding = full.narrowed(kind.reads(full.schema, parse_recipe(job.model, job.recipe)))
         if before and (difference := _difference(before, encoding)):
@@ -187,13 +192,27 @@ def prepare(job: Job) -> Prepared:
             if (before and job.incumbent)
             else 0
         )
-        plan = _plan(seen, settings, trained_until, why)
+        plan, items = _plan(seen, settings, trained_until, why), item_table(window.folder / "items.parquet", encoding)
+        training = plan.training(tuple(window.training), settings)
+        if not Stream(training, encoding, items, settings.requests_per_batch, seed=settings.seed).total():
+            raise _nothing(window, seen)
         with atomic.new_folder(folder) as work:
             encoding.save(work)
-            save_items(work, item_table(window.folder / "items.parquet", encoding))
+            save_items(work, items)
             found = {"plan": asdict(plan), "texts": sorted(seen.texts), "images": sorted(seen.images)}
             (work / "plan.json").write_text(json.dumps(found), encoding="utf-8")
     return Prepared.load(folder)
+
+
+def _nothing(window: Window, seen: Scan) -> DataError:
+    few = "ingest and label more requests: it trains on those before the last tenth of the window's time"
+    unripe = "build it with a labels.horizon_hours that is shorter than the window"
+    return DataError(
+        "the window has no request to train on",
+        field="window",
+        value=f"{window.id}: {seen.requests} requests in its training days, {seen.mature} of them mature",
+        remedy=few if seen.mature or not seen.requests else unripe,
+    )
 
 
 def _plan(seen: Scan, settings: TrainSettings, trained_until: int, why: str) -> Plan:

@@ -1,23 +1,24 @@
-"""Train a model on a window; `torchrun` starts it: `torchrun -m trainer.train <job.json>`."""
+"""Train a model on a window; `trainer.launch` starts it, or `torchrun -m trainer.train <job.json>`."""
 
 from __future__ import annotations
 
 import ctypes
 import json
-import math
 import os
 import signal
 import sys
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from features import atomic
 from features.content.store import TokenStore
+from features.errors import DataError, FreshrankError, UsageError
+from trainer.attempts import note_error, note_memory
 from trainer.checkpoints import Checkpoints, State
 from trainer.data.stream import Position, Step, Stream
 from trainer.data.window import Window
@@ -31,11 +32,14 @@ from trainer.embeddings.sharded import (
     table_name,
 )
 from trainer.embeddings.warm import carried
+from trainer.finite import FILE as FAULT
+from trainer.finite import Fault, first_of_all, gradient_fault, loss_fault, on_any_worker, weights_fault
 from trainer.job import Job, Prepared, prepare
 from trainer.models.camenn import CameNN
 from trainer.models.recipe import Optimizer
 from trainer.models.registry import build, model_class, parse_recipe
 from trainer.optimizers import Dense
+from trainer.progress import Progress
 from trainer.scoring.tokens import ContentSource
 from trainer.trainee import Trainee, total
 from trainer.validate import look
@@ -51,9 +55,10 @@ class Result:
         epochs: Epochs begun.
         warm: Whether it started from the incumbent.
         why: Why, or why not.
-        loss: Log loss of the best look at the held-out tenth.
+        loss: Log loss of the best look at the held-out tenth; None where nothing is held out.
         auc: AUC of it; None where it has but one class.
         looks: Every look: step, loss, auc.
+        accepted: What stopped it where its best checkpoint was accepted nevertheless; empty where it came to its end.
     """
 
     step: int
@@ -64,6 +69,7 @@ class Result:
     loss: float | None
     auc: float | None
     looks: list[dict[str, float | None]]
+    accepted: str = ""
 
 
 def train(job: Job) -> Result:
@@ -76,11 +82,15 @@ def train(job: Job) -> Result:
 
     Returns:
         How it ended; `done.json` in the job's folder says the same.
+
+    Raises:
+        DataError: If the window has nothing to train on, or a number is not finite; the checkpoints so far stay.
     """
     done = job.folder / "done.json"
     if done.exists():
         return Result(**json.loads(done.read_text(encoding="utf-8")))
     settings, prepared = job.typed(), prepare(job)
+    (job.folder / FAULT).unlink(missing_ok=True)
     torch.set_num_threads(settings.threads)
     run = Run(job, prepared)
     state = run.resume() or run.begin()
@@ -101,8 +111,52 @@ def train(job: Job) -> Result:
             if not run.due(state):
                 run.look(state)
             run.save(state)
+    if not state.step:
+        raise DataError(
+            "thinning leaves no candidate to train on",
+            field="train.negatives_kept",
+            value=prepared.plan.negatives_kept,
+            remedy="thin less: raise it, train.negatives_per_positive or train.max_candidates",
+        )
+    result = _result(state, prepared)
+    if dist.get_rank() == 0:
+        atomic.write_text(done, json.dumps(asdict(result), indent=1))
+    dist.barrier()
+    return result
+
+
+def accept_best(job: Job) -> Result:
+    """End an unfinished training at its best checkpoint, such as one that a number that is not finite has stopped.
+
+    Args:
+        job: The training; none of its workers runs.
+
+    Returns:
+        The result; `done.json` says the same, and what had stopped it.
+
+    Raises:
+        UsageError: If no checkpoint of it has been looked at.
+    """
+    done = job.folder / "done.json"
+    if done.exists():
+        return Result(**json.loads(done.read_text(encoding="utf-8")))
+    state, fault = Checkpoints(job.folder).latest(), Fault.load(job.folder)
+    if state is None or state.best_step < 0:
+        raise UsageError(
+            "there is no checkpoint to accept",
+            field="--accept-best",
+            value=f"training {job.id}",
+            remedy="it takes one that was looked at before the training stopped: mend the cause and train again",
+        )
+    why = f"{fault.what} is not finite in {fault.where}" if fault else "stopped by hand"
+    result = _result(state, Prepared.load(job.folder / "inputs"), accepted=why)
+    atomic.write_text(done, json.dumps(asdict(result), indent=1))
+    return result
+
+
+def _result(state: State, prepared: Prepared, accepted: str = "") -> Result:
     best = next(look for look in reversed(state.looks or []) if look["step"] == state.best_step)
-    result = Result(
+    return Result(
         state.best_step,
         state.step,
         min(state.position[0] + 1, prepared.plan.epochs),
@@ -111,11 +165,8 @@ def train(job: Job) -> Result:
         best["loss"],
         best["auc"],
         state.looks or [],
+        accepted,
     )
-    if dist.get_rank() == 0:
-        atomic.write_text(done, json.dumps(asdict(result), indent=1))
-    dist.barrier()
-    return result
 
 
 class Run:
@@ -142,12 +193,14 @@ class Run:
         self.lookup = ShardedLookup(schema, model_class(job.model).spaces(schema, recipe))
         tokens = TokenStore(Path(job.tokens)) if job.tokens and encoding.content else None
         content = ContentSource(tokens, prepared.items) if tokens else None
-        self.model = distribute(Trainee(self.lookup, ranker, schema, content), self.recipe)
+        self.trainee = Trainee(self.lookup, ranker, schema, content)
+        self.model = distribute(self.trainee, self.recipe)
         self.ranker = ranker
         self.dense = Dense(ranker.named_parameters(), self.recipe)
         self.checkpoints = Checkpoints(job.folder)
         self.every = max(1, self.requests // (size * self.settings.evaluations))
-        self.log = _Log(job, self.requests * plan.epochs)
+        self.log = Progress(job)
+        self.last: Step | None = None
 
     def tensors(self) -> dict[str, Any]:
         """Everything that a checkpoint holds, in place."""
@@ -184,12 +237,20 @@ class Run:
         self.model.train()
         losses = self.model(batch.encoded, progress)
         loss: Any = total(losses) * batch.weight
+        if on_any_worker(not bool(loss.isfinite())):
+            self._stop_at_loss(batch, losses, progress, state)
         loss.backward()
+        fault = gradient_fault(self.ranker.named_parameters())
+        if on_any_worker(fault is not None):
+            self._stop(Fault(fault, batch.batch_ids) if fault else None, f"batch {state.step + 1}")
         self.dense.step(progress)
         state.step += 1
         state.position = (epoch, batch.after.chunk, batch.after.batch)
+        self.last = batch
         use = self.ranker.last_expert_use() if isinstance(self.ranker, CameNN) else {}
-        self.log.step(state.step, batch, {name: float(loss.detach()) for name, loss in losses.items()}, use)
+        shown = {name: float(loss.detach()) for name, loss in losses.items()}
+        if self.log.step(state.step, progress, batch, shown, use):
+            note_memory(self.job, dist.get_rank())
 
     def due(self, state: State) -> bool:
         """Whether it is time to look at the held-out tenth."""
@@ -198,13 +259,13 @@ class Run:
     def look(self, state: State) -> None:
         """Look at the held-out tenth and note whether it got better."""
         self.ranker.remember()  # weights stay during a look
-        loss, auc = look(self.model, self.validation, self.prepared.encoding.tasks[0])
+        found = look(self.model, self.validation, self.prepared.encoding.tasks[0])
         self.ranker.remember(False)
-        state.looks = [
-            *(state.looks or []),
-            {"step": state.step, "loss": None if math.isnan(loss) else loss, "auc": auc},
-        ]
-        if math.isnan(loss):  # nothing held out: the newest weights are the result
+        if isinstance(found, Fault):
+            self._stop(found, f"the look after batch {state.step}")
+        loss, auc = (found.loss, found.auc) if found else (None, None)
+        state.looks = [*(state.looks or []), {"step": state.step, "loss": loss, "auc": auc}]
+        if loss is None:  # nothing held out: the newest weights are the result
             state.best_step = state.step
         elif loss < state.best_loss:
             state.best_loss, state.best_step, state.bad = loss, state.step, 0
@@ -213,67 +274,52 @@ class Run:
         self.log.look(state.step, loss, auc)
 
     def save(self, state: State) -> None:
-        """Write a checkpoint."""
-        self.checkpoints.save(self.tensors(), state)
+        """Write a checkpoint; all its weights are finite."""
+        tensors = self.tensors()
+        fault = weights_fault(tensors, self.prepared.encoding)
+        if on_any_worker(fault is not None):
+            requests = self.last.batch_ids if self.last else []
+            self._stop(Fault(fault, requests) if fault else None, f"batch {state.step}")
+        self.checkpoints.save(tensors, state)
+        note_memory(self.job, dist.get_rank())
 
+    def _stop_at_loss(self, batch: Step, losses: dict[str, Tensor], progress: float, state: State) -> NoReturn:
+        """Find out what made a loss not finite; every worker takes part, since each holds a part of the tables."""
+        seen = self.trainee.batch(batch.encoded, progress)
+        bad = not bool(total(losses).isfinite())
+        fault = loss_fault(losses, seen, batch, self.ranker, self.prepared.encoding) if bad else None
+        self._stop(fault, f"batch {state.step + 1}")
 
-class _Log:
-    """Progress for people on stderr, and TensorBoard's events; rank 0 alone speaks."""
-
-    def __init__(self, job: Job, requests: int) -> None:
-        self.first = dist.get_rank() == 0
-        self.requests, self.done, self.candidates = requests, 0, 0
-        self.began = self.spoke = time.monotonic()
-        self.board: Any = None
-        if self.first and job.log:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(Path(job.log) / job.id)
-
-    def say(self, text: str) -> None:
-        """One line."""
-        if self.first:
-            print(f"train: {text}", file=sys.stderr, flush=True)
-
-    def step(self, step: int, batch: Step, losses: dict[str, float], expert_use: dict[str, torch.Tensor]) -> None:
-        """Note a batch, its losses and what share of it chose each expert."""
-        self.done += batch.requests
-        self.candidates += batch.candidates
-        if self.board:
-            for name, loss in losses.items():
-                self.board.add_scalar(f"loss/{name}", loss, step)
-            for task, use_M in expert_use.items():
-                for expert, share in enumerate(use_M.tolist()):
-                    self.board.add_scalar(f"expert_use/{task}/{expert}", share, step)
-        now = time.monotonic()
-        if now - self.spoke >= 5:
-            self.spoke = now
-            shown = " ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
-            rate = self.candidates / (now - self.began)
-            self.say(f"batch {step}, {min(self.done / self.requests, 1):.0%}, {rate:.0f} candidates/s, loss {shown}")
-
-    def look(self, step: int, loss: float, auc: float | None) -> None:
-        """Note a look at the held-out tenth."""
-        shown = "–" if auc is None else f"{auc:.4f}"
-        self.say(f"batch {step}, held-out tenth: log loss {loss:.4f}, AUC {shown}")
-        if self.board:
-            self.board.add_scalar("held_out/loss", loss, step)
-            if auc is not None:
-                self.board.add_scalar("held_out/auc", auc, step)
+    def _stop(self, fault: Fault | None, where: str) -> NoReturn:
+        """End the training on all workers with the fault of the first that has one; the checkpoints stay."""
+        found = first_of_all(fault)
+        assert found is not None
+        found = replace(found, where=where)
+        if dist.get_rank() == 0:
+            found.save(self.job.folder)
+        self.log.say(f"{found.what} is not finite in {where}; its requests: {' '.join(found.requests)}")
+        saved = self.checkpoints.latest()
+        raise found.error(saved.best_step if saved else -1)
 
 
 def main() -> None:
-    """A worker of `torchrun`."""
+    """A worker; what ends it is left for the command that started it."""
     parent = os.getppid()
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # Linux: die with torchrun, so that no orphan goes on writing
     if os.getppid() != parent:
         sys.exit(1)
     job = Job.load(Path(sys.argv[1]))
-    dist.init_process_group("gloo")
     try:
-        train(job)
-    finally:
-        dist.destroy_process_group()
+        dist.init_process_group("gloo")
+        try:
+            train(job)
+        finally:
+            dist.destroy_process_group()
+    except FreshrankError as error:
+        sys.exit(note_error(job, int(os.environ["RANK"]), error))
+    except BaseException as error:
+        note_error(job, int(os.environ["RANK"]), error)
+        raise
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from trainer.models.batch import Batch
 from trainer.models.ranker import Ranker
 from trainer.models.schema import Schema
 from trainer.scoring.encoding import Encoded
@@ -38,11 +39,15 @@ class Trainee(nn.Module):
         Returns:
             Loss name → scalar, or task → logits [S].
         """
-        batch = assemble(self._schema, encoded, self.lookup(encoded), self._content, progress)
+        batch = self.batch(encoded, progress)
         if score:
             logits: dict[str, Tensor] = self.ranker(batch)
             return logits
         return self.ranker.losses(batch)
+
+    def batch(self, encoded: Encoded, progress: float = 0.0) -> Batch:
+        """What the model sees of a batch's indices; every worker calls it, since each holds a part of the tables."""
+        return assemble(self._schema, encoded, self.lookup(encoded), self._content, progress)
 
 
 def total(losses: dict[str, Tensor]) -> Tensor:

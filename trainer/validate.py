@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.nn import functional
 
 from trainer.data.stream import Stream
+from trainer.evaluate.metrics import auc, log_loss
+from trainer.finite import Fault, first_of_all, logit_fault
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look found.
+
+    Args:
+        loss: Log loss, finite.
+        auc: AUC; None where there is one class only.
+    """
+
+    loss: float
+    auc: float | None
 
 
 @torch.no_grad()
-def look(model: nn.Module, stream: Stream, task: str) -> tuple[float, float | None]:
+def look(model: nn.Module, stream: Stream, task: str) -> Seen | Fault | None:
     """Log loss and AUC of the held-out requests; all workers call it and get the same.
 
     Args:
@@ -22,26 +37,22 @@ def look(model: nn.Module, stream: Stream, task: str) -> tuple[float, float | No
         task: The task that decides.
 
     Returns:
-        Log loss, NaN where nothing is held out; and AUC, None where there is one class only.
+        What it found, or the first logit that is not finite; None where nothing is held out.
     """
-    from sklearn.metrics import roc_auc_score
-
     model.eval()
-    logits, labels, twice = [], [], 1
+    logits, labels, fault = [], [], None
     for batch in stream.epoch():
-        if batch.requests < dist.get_world_size() and dist.get_rank() > 0:
-            twice = 0  # a batch too small to share: every worker has all of it, the first one counts it
         scored = model(batch.encoded, score=True)[task]
-        if twice:
-            logits.append(scored)
-            labels.append(batch.encoded.labels[task])
-        twice = 1
+        if batch.requests < dist.get_world_size() and dist.get_rank() > 0:
+            continue  # a batch too small to share: every worker has all of it, the first one counts it
+        fault = fault or logit_fault(task, scored, batch)
+        logits.append(scored)
+        labels.append(batch.encoded.labels[task])
+    if fault := first_of_all(fault):
+        return fault
     own = (torch.cat(logits), torch.cat(labels)) if logits else (torch.empty(0), torch.empty(0))
     parts: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(parts, own)
-    logit, label = (torch.cat([part[i] for part in parts]) for i in (0, 1))
-    if not len(label):
-        return float("nan"), None
-    loss = float(functional.binary_cross_entropy_with_logits(logit.double(), label.double()))
-    both = 0 < float(label.sum()) < len(label)
-    return loss, float(roc_auc_score(label.numpy(), logit.numpy())) if both else None
+    logit, label = (torch.cat([part[i] for part in parts]).numpy() for i in (0, 1))
+    loss = log_loss(logit, label)
+    return None if loss is None else Seen(loss, auc(logit, label))

@@ -20,6 +20,9 @@ def command(
     cache: Annotated[
         str, typer.Option(help="Folder of encoded flat sets, shared by runs; by default encoded beside the output.")
     ] = "",
+    accept_best: Annotated[
+        bool, typer.Option("--accept-best", help="End an unfinished training of the day at its best checkpoint.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
 ) -> None:
     """Train, from nothing or from the incumbent; an interrupted training goes on with its next batch."""
@@ -27,6 +30,8 @@ def command(
 
     if bool(date) == bool(data):
         raise UsageError("what to train on", field="--date", value=date, remedy="give --date or --data, one of them")
+    if data and accept_best:
+        raise UsageError("a flat set keeps no checkpoints", field="--accept-best", value=True, remedy="leave it out")
     if data:
         _flat(data, model, recipe, out, cache, as_json)
         return
@@ -40,13 +45,14 @@ def command(
     from freshrank.retrain import train
 
     began = time.monotonic()
-    done = train(parse_date(date), model or None)
+    done = train(parse_date(date), model or None, accept_best=accept_best)
     seconds = time.monotonic() - began
     if as_json:
         print(json.dumps({**vars(done), "seconds": round(seconds, 3)}))
         return
     shown = "" if done.loss is None else f", log loss {done.loss:.4f} on the held-out tenth"
     shown += "" if done.auc is None else f", AUC {done.auc:.4f}"
+    shown += f", accepted though {done.accepted}" if done.accepted else ""
     print(
         f"train {done.train}{'' if done.new else ' (as before)'}: {done.model} "
         f"{'warm' if done.warm else 'from nothing'}, {done.batches} batches{shown}, in {seconds:.1f} s"

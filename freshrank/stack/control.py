@@ -1,4 +1,4 @@
-"""Bring the stack up, take it down, say how it is."""
+"""Bring the stack up, take it down."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from features.atomic import lock
 from features.errors import FreshrankError, NotReadyError, UsageError
 from freshrank.checkout import find_checkout
-from freshrank.stack import addresses, processes
-from freshrank.stack.server import NotYet, Program, Server, project_root
+from freshrank.stack import addresses, processes, wanted
+from freshrank.stack.server import NotYet, Server, project_root
 from freshrank.stack.servers import all_servers
 from freshrank.stack.servers.airflow import ensure_secret
 from freshrank.stack.servers.triton import remove_shared_memory
@@ -46,14 +45,11 @@ def select(settings: Settings, only: Iterable[str] | None = None) -> list[Server
     return [known[name] for name in known if name in names and not known[name].is_external(settings)]
 
 
-def _supervisor(settings: Settings) -> Supervisor:
-    local = [server for server in all_servers().values() if not server.is_external(settings)]
-    return Supervisor(settings, [program for server in local for program in _programs(settings, server)])
-
-
-def _programs(settings: Settings, server: Server) -> tuple[Program, ...]:
-    """A server's programs; an installed package starts none."""
-    return server.programs(settings) if find_checkout() else ()
+def supervisor_of(settings: Settings) -> Supervisor:
+    """The stack's supervisor, whether it lives or not; an installed package has no program for it to run."""
+    known = all_servers().values() if find_checkout() else ()
+    local = [server for server in known if not server.is_external(settings)]
+    return Supervisor(settings, [program for server in local for program in server.programs(settings)])
 
 
 def up(settings: Settings, only: Iterable[str] | None = None, tell: Callable[[str], None] = say) -> dict[str, float]:
@@ -78,8 +74,9 @@ def up(settings: Settings, only: Iterable[str] | None = None, tell: Callable[[st
     project_root()
     with lock(settings.layout.lock("stack"), timeout_s=300):
         ensure_secret(settings)  # the supervisor's file holds it
-        supervisor = _supervisor(settings)
+        supervisor = supervisor_of(settings)
         chosen = _with_survivors(settings, supervisor, chosen, tell)
+        wanted.add(settings, [server.name for server in chosen])
         states = supervisor.states()
         for server in chosen:  # before anything is started: what cannot be is said at once
             if len(_idle(settings, server, states)) == len(server.programs(settings)):
@@ -207,7 +204,7 @@ def down(settings: Settings, tell: Callable[[str], None] = say) -> int:
     if not settings.layout.root.exists():
         return 0
     with lock(settings.layout.lock("stack"), timeout_s=300):
-        supervisor = _supervisor(settings)
+        supervisor = supervisor_of(settings)
         before = len(processes.find(supervisor.identity))
         supervisor.shutdown()
         processes.sweep(supervisor.identity, grace_s=10)
@@ -215,60 +212,3 @@ def down(settings: Settings, tell: Callable[[str], None] = say) -> int:
         shutil.rmtree(settings.layout.run, ignore_errors=True)
     tell(f"stack: down, {before} processes ended")
     return before
-
-
-@dataclass(frozen=True)
-class Status:
-    """How one server is.
-
-    Args:
-        name: The server.
-        state: `ready`, `starting`, `stopped`, `failed` or `external`; `not ready` where it runs and its probe fails.
-        address: Where clients find it.
-        pss_mb: Proportional set size of all its processes, in MiB.
-        age_s: Seconds since the oldest of its programs was started last.
-        reason: Why it is not ready.
-    """
-
-    name: str
-    state: str
-    address: str
-    pss_mb: float
-    age_s: float
-    reason: str = ""
-
-
-def status(settings: Settings) -> list[Status]:
-    """How every server is, the supervisor last."""
-    supervisor = _supervisor(settings)
-    states = supervisor.states() if find_checkout() else {}
-    memory: dict[str, float] = {}
-    ages: dict[str, float] = {}
-    for one in processes.find(supervisor.identity):
-        memory[one.program] = memory.get(one.program, 0.0) + processes.pss_bytes(one.pid) / 2**20
-        ages[one.program] = max(ages.get(one.program, 0.0), processes.age_s(one.pid))
-    rows = []
-    for server in all_servers().values():
-        if server.is_external(settings):
-            rows.append(Status(server.name, "external", server.address(settings), 0.0, 0.0))
-            continue
-        names = [program.name for program in _programs(settings, server)]
-        state, reason = _state(settings, server, [states.get(name, {}).get("statename", "STOPPED") for name in names])
-        pss, age = sum(memory.get(name, 0.0) for name in names), max([0.0, *(ages.get(name, 0.0) for name in names)])
-        rows.append(Status(server.name, state, server.address(settings), round(pss, 1), round(age, 1), reason))
-    alive = "ready" if states else "stopped"
-    pss, age = memory.get("supervisor", 0.0), ages.get("supervisor", 0.0)
-    rows.append(Status("supervisor", alive, str(supervisor.socket), round(pss, 1), round(age, 1)))
-    return rows
-
-
-def _state(settings: Settings, server: Server, states: list[str]) -> tuple[str, str]:
-    if all(state in ("STOPPED", "EXITED") for state in states):
-        return "stopped", ""
-    if "FATAL" in states:
-        return "failed", "it ends as soon as it is started"
-    try:
-        server.probe(settings)
-    except NotYet as error:
-        return ("starting" if "STARTING" in states or "BACKOFF" in states else "not ready"), str(error)
-    return "ready", ""

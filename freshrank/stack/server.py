@@ -26,12 +26,14 @@ class Program:
         command: Executable and arguments, paths absolute.
         environment: Variables to set beside those it inherits.
         stop_s: Seconds it gets to end before it is killed with its process group.
+        directory: Its working folder; the checkout where none is named.
     """
 
     name: str
     command: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
     stop_s: int = 10
+    directory: Path | None = None
 
 
 class Server(ABC):
@@ -39,6 +41,7 @@ class Server(ABC):
 
     name: str
     ready_within_s: float = 180.0
+    can_be_external: bool = False  # whether there is a setting that names one elsewhere
 
     def is_external(self, settings: Settings) -> bool:  # noqa: ARG002
         """Whether settings name one elsewhere, so that none is started."""
@@ -65,12 +68,26 @@ class Server(ABC):
         """
 
     @abstractmethod
+    def look(self, settings: Settings) -> str:
+        """Ask whether it works, and change nothing: neither the server nor what it holds.
+
+        Also of a server elsewhere that settings name.
+
+        Returns:
+            What works in part only, in a few words; empty where all does.
+
+        Raises:
+            NotYet: If it does not work.
+            FreshrankError: If it does not answer or refuses us.
+        """
+
     def probe(self, settings: Settings) -> None:
-        """Do one real operation.
+        """Do one real operation, and mend on the way what can be mended; a look where none is more real.
 
         Raises:
             NotYet: If it did not work.
         """
+        self.look(settings)
 
     def settle(self, settings: Settings) -> None:  # noqa: B027
         """What remains to be done once it is ready, such as making it serve what is live; nothing by default."""

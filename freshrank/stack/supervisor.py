@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import getpass
 import hashlib
+import json
 import os
+import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xmlrpc.client import Fault, ProtocolError, ServerProxy
 
 from features.atomic import write_text
 from features.errors import FreshrankError, NotReadyError, UsageError
+from freshrank.environment import variables
 from freshrank.stack import processes
 from freshrank.stack.server import Program, project_root
 
@@ -75,14 +79,16 @@ class Supervisor:
         self.socket.unlink(missing_ok=True)
         path = self.run / "supervisord.conf"
         write_text(path, self._config())
-        path.chmod(0o600)
+        programs = self.run / "programs.json"
+        write_text(programs, self._programs())
+        programs.chmod(0o600)  # it holds secrets
         ended = subprocess.run(
-            [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)],
+            [sys.executable, "-P", "-m", "supervisor.supervisord", "-c", str(path)],
             env=self._environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
-            cwd=project_root(),
+            cwd=self.settings.layout.root,  # from which its file names everything
         )
         deadline = time.monotonic() + 15
         while not ended.returncode and not self.is_alive():
@@ -100,10 +106,11 @@ class Supervisor:
 
     def digest(self) -> str:
         """Hash of what its children were started with: another one means that they have to be started again."""
-        own = {name: value for name, value in os.environ.items() if name.startswith("FRESHRANK_")}
-        own.pop(processes.VARIABLE, None)
-        text = repr(sorted(own.items())) + repr(self.settings.model_dump(mode="json")) + self._config()
-        return hashlib.sha256(text.encode()).hexdigest()
+        from freshrank import settings as all_settings
+
+        own = {one.name: one.text for one in variables(all_settings.Settings, os.environ)}
+        text = repr(sorted(own.items())) + repr(self.settings.model_dump(mode="json"))
+        return hashlib.sha256((text + self._config() + self._programs()).encode()).hexdigest()
 
     def is_current(self) -> bool:
         """Whether it was started with today's settings."""
@@ -113,42 +120,44 @@ class Supervisor:
             return False
 
     def _environment(self) -> dict[str, str]:
+        """What all its children inherit."""
         from freshrank import settings as all_settings
 
-        variables = {
+        found = {
             **os.environ,
+            **_direct_loopback(os.environ),
             processes.VARIABLE: self.identity,
             "FRESHRANK_STACK__DIR": str(self.settings.stack.dir),
             "FRESHRANK_STACK__PORT_BASE": str(self.settings.stack.port_base),
             "FRESHRANK_AIRFLOW__SCHEDULE": self.settings.airflow.schedule,
+            # Words of its file: the checkout may lie in a folder whose name means something there.
+            "SUPERVISED_LAUNCH": shlex.join([sys.executable, str(Path(__file__).with_name("launch.py"))]),
         }
         file = all_settings.settings_file()
         if file.exists():
-            variables["FRESHRANK_SETTINGS"] = str(file)
-        return variables
+            found["FRESHRANK_SETTINGS"] = str(file)
+        return found
 
     def _config(self) -> str:
+        """Its file: nothing from outside stands in it, for it cuts values at ` ;` and ` #` and expands some twice."""
         lines = [
             "[unix_http_server]",
-            f"file={_escaped(str(self.socket))}",
+            f"file=run/{self.socket.name}",
             "chmod=0700",
             "[supervisord]",
-            f"logfile={_escaped(str(self.logs / 'supervisor.log'))}",
+            "logfile=logs/supervisor.log",
             "logfile_maxbytes=5MB",
             "logfile_backups=1",
-            f"pidfile={_escaped(str(self.run / 'supervisord.pid'))}",
-            f"childlogdir={_escaped(str(self.logs))}",
+            "pidfile=run/supervisord.pid",
+            "childlogdir=logs",
             *([f"user={getpass.getuser()}"] if os.geteuid() == 0 else []),
             "[rpcinterface:supervisor]",
             "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
         ]
         for program in self.programs:
-            pairs = ",".join(f'{name}="{_escaped(value)}"' for name, value in program.environment.items())
             lines += [
                 f"[program:{program.name}]",
-                f"command={_escaped(' '.join(map(_word, program.command)))}",
-                *([f"environment={pairs}"] if pairs else []),
-                f"directory={_escaped(str(project_root()))}",
+                f"command=%(ENV_SUPERVISED_LAUNCH)s {program.name}",
                 "autostart=false",
                 "autorestart=true",
                 "startsecs=2",
@@ -157,11 +166,23 @@ class Supervisor:
                 "stopasgroup=true",
                 "killasgroup=true",
                 "redirect_stderr=true",
-                f"stdout_logfile={_escaped(str(self.logs / program.name))}.log",
+                f"stdout_logfile=logs/{program.name}.log",
                 "stdout_logfile_maxbytes=20MB",
                 "stdout_logfile_backups=2",
             ]
         return "\n".join(lines) + "\n"
+
+    def _programs(self) -> str:
+        """What `launch` reads: each program's command, variables and folder."""
+        found = {
+            program.name: {
+                "command": program.command,
+                "environment": program.environment,
+                "directory": str(program.directory or project_root()),
+            }
+            for program in self.programs
+        }
+        return json.dumps(found, indent=1)
 
     def states(self) -> dict[str, dict[str, Any]]:
         """What it says of each program, `statename`, `pid` and more; empty when it is not there."""
@@ -209,9 +230,14 @@ class Supervisor:
         return True
 
 
-def _escaped(text: str) -> str:
-    return text.replace("%", "%%")
+def _direct_loopback(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that keep children from a proxy of the environment when they speak to each other.
 
-
-def _word(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if any(c in text for c in ' "\\;*') else text
+    Example:
+        >>> _direct_loopback({"no_proxy": "shop.example"})["NO_PROXY"]
+        'shop.example,127.0.0.1,localhost,::1'
+    """
+    named = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    hosts = [host.strip() for host in named.split(",") if host.strip()]
+    value = ",".join(hosts + [host for host in ("127.0.0.1", "localhost", "::1") if host not in hosts])
+    return {"no_proxy": value, "NO_PROXY": value}

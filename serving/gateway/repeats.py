@@ -41,7 +41,8 @@ class Repeats:
         try:
             answered = await rank(request)
         except BaseException as error:
-            del self._known[name]
+            if self._known.get(name, (None, None))[1] is future:  # it may have been forgotten meanwhile
+                del self._known[name]
             future.set_exception(error if isinstance(error, Exception) else ConnectionAbortedError())
             future.exception()  # looked at: nobody else may be waiting
             raise

@@ -7,6 +7,7 @@ the code of two bundles never meets.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,9 @@ class TritonPythonModel:
         if settings["threads"]:
             torch.set_num_threads(settings["threads"])
         self.scorer = Scorer(folder / "bundle")
-        self.overlay = Overlay(self.scorer, Path(settings["tokens"]) if settings["tokens"] else None)
+        # This Python takes names of files as ASCII, whatever the locale: what is beyond goes through as bytes.
+        tokens = Path(os.fsdecode(settings["tokens"].encode())) if settings["tokens"] else None
+        self.overlay = Overlay(self.scorer, tokens)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Score requests one by one; a wrong one gets an error and leaves the others alone."""

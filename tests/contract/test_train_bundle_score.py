@@ -12,11 +12,12 @@ import torch
 from features.content.store import Widths
 from tests.trainer.run import make_job, one_worker
 from tests.trainer.windows import Made, make_window
-from trainer.bundle import make_bundle, read_probes, verify
+from trainer.bundle import make_bundle, verify
 from trainer.checkpoints import Checkpoints
 from trainer.data.stream import Position
 from trainer.data.window import Window, chunks, raw, select
 from trainer.models.registry import REGISTRY
+from trainer.probes import read_probes
 from trainer.scoring import Scorer
 from trainer.scoring.scorer import as_inputs
 from trainer.train import Run, train

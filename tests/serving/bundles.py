@@ -25,8 +25,14 @@ from trainer.scoring.lookup import Lookup
 from trainer.scoring.scorer import Scorer, inputs_of, save_items
 from trainer.scoring.tokens import write_item_tokens
 
-ITEMS = tuple(f"item{n}" for n in range(24))
-USERS = ("ann", "bob", "cyd")
+ODD_ITEMS = (
+    "蘋果", "苹果🍎", "a,b", "a/b/../c", 'the "big" one', "it's", " two  blanks ", "größer", "gro\u0308ßer", "長" * 256,
+)  # fmt: skip
+ITEMS = (*(f"item{n}" for n in range(11)), *ODD_ITEMS, *(f"item{n}" for n in range(21, 24)))
+ODD_USER = '用户, "ü"/🧑 1'
+USERS = ("ann", "bob", ODD_USER)
+ODD_CATEGORY, ODD_BRAND = '牛乳/🥛, "fresh"', "Müller & Söhne, 1/2 🐄 'x'"
+CATEGORIES = ("fruit", ODD_CATEGORY, None)  # of the items in turn
 WIDTHS = Widths(text_tokens=3, text_width=6, image_width=5)
 RECIPE = {"width": 8, "heads": 2, "feed_forward": 8, "experts": 2, "top_k": 1, "history_items": 3, "init_std": 0.5}
 
@@ -77,7 +83,7 @@ def encoding(user_field: str = "u_zone") -> Encoding:
         "user_id": {name: at for at, name in enumerate(USERS, start=1)},
         "zone": {"north": 1, "south": 2},
         "item_id": {name: at for at, name in enumerate(ITEMS, start=1)},
-        "category_id": {"fruit": 1, "milk": 2},
+        "category_id": {"fruit": 1, ODD_CATEGORY: 2},
     }
     edges = {
         "i_price": np.array([100, 200, 400], np.float32),
@@ -102,7 +108,7 @@ def raw_request(seed: int, candidates: int = 5) -> dict[str, Any]:
         "cand_item": items,
         "cand_text_sha": [sha("text", item) for item in items],
         "cand_image_sha": [sha("image", item) if at % 4 else None for at, item in enumerate(items)],
-        "i_category": [["fruit", "milk", None][int(item[4:]) % 3] for item in items],
+        "i_category": [CATEGORIES[ITEMS.index(item) % 3] for item in items],
         "i_price": [None if at % 5 == 4 else float(draw.integers(50, 500)) for at in range(candidates)],
         "x_item_buys": [float(item in bought) for item in items],
         "buy_item": bought,

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ print(json.dumps({
     "edges": {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks},
     "pools": {task.task_id: task.pool for task in dag.tasks},
     "commands": {task.task_id: getattr(task, "bash_command", "") for task in dag.tasks},
+    "check": bag.dags["check"].get_task("status").bash_command,
     "retried": [code for code in range(1, 8) if policy.evaluate(
         Exception(f"The command returned a non-zero exit code {code}."), 1, 3).action.value != "fail"],
 }))
@@ -91,3 +93,14 @@ def test_without_a_schedule_runs_are_only_triggered(tmp_path: Path) -> None:
 
 def test_only_exit_codes_that_can_get_better_are_tried_again(scheduled: dict[str, Any]) -> None:
     assert scheduled["retried"] == [4, 5, 6]
+
+
+def test_the_check_prints_its_line_and_fails_with_it(scheduled: dict[str, Any], tmp_path: Path) -> None:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("FRESHRANK")}
+    own["FRESHRANK_STACK__DIR"] = str(tmp_path / "none")  # nothing runs there
+    command = scheduled["check"].replace(
+        str(ROOT / ".venv" / "bin" / "freshrank"), f"{sys.executable} -m freshrank.cli"
+    )
+    ended = subprocess.run(["bash", "-c", command], env=own, cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert ended.returncode == 4
+    assert json.loads(ended.stdout)["ok"] is False

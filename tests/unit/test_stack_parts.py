@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from features.errors import UsageError
+from freshrank import stack
 from freshrank.settings import Settings
 from freshrank.stack import addresses, control, processes
 from freshrank.stack.server import Program
@@ -84,16 +86,61 @@ def test_a_process_that_is_asked_ends_without_being_killed(tmp_path: Path) -> No
     assert child.wait(10) == -signal.SIGTERM
 
 
-def test_the_supervisors_file_survives_percent_signs_and_spaces(tmp_path: Path) -> None:
-    root = tmp_path / "a 100% folder"
-    program = Program("one", ("/bin/a b", "--x=50%", "plain"), {"KEY": "20%"})
-    supervisor = Supervisor(settings(root), [program])
-    parser = configparser.RawConfigParser()
+ODD = 'ä b 100%s#1\'x ;y #z, "q"'  # what means something to an ini file, to properties, to a shell or to a format
+
+
+def test_nothing_of_the_folders_name_stands_in_the_supervisors_file(tmp_path: Path) -> None:
+    root = tmp_path / ODD
+    supervisor = Supervisor(settings(root), [Program("one", ("/bin/a b", f"--x={root}"), {"KEY": f"{root}"})])
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"))
     parser.read_string(supervisor._config())
-    assert parser["program:one"]["command"] == '"/bin/a b" --x=50%% plain'
-    assert parser["program:one"]["environment"] == 'KEY="20%%"'
-    assert "100%%" in parser["supervisord"]["logfile"]
+    assert "ä" not in supervisor._config()
     assert parser["program:one"]["autorestart"] == "true"
+    programs = json.loads(supervisor._programs())
+    assert programs["one"]["command"] == ["/bin/a b", f"--x={root}"]
+    assert programs["one"]["environment"] == {"KEY": str(root)}
+
+
+def test_a_program_is_started_with_its_very_words_variables_and_folder(tmp_path: Path) -> None:
+    root = tmp_path / ODD
+    (root / "run").mkdir(parents=True)
+    show = "import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['KEY'], os.getcwd()]))"
+    program = Program("one", (sys.executable, "-c", show, "a b", ODD), {"KEY": ODD}, directory=root)
+    (root / "run" / "programs.json").write_text(Supervisor(settings(root), [program])._programs(), encoding="utf-8")
+    launch = [sys.executable, str(Path(stack.__file__).with_name("launch.py")), "one"]
+    env = os.environ | {"FRESHRANK_STACK__DIR": str(root), "KEY": "another"}
+    said = subprocess.run(launch, env=env, capture_output=True, encoding="utf-8", check=True)
+    assert json.loads(said.stdout) == [["a b", ODD], ODD, str(root)]
+
+
+def test_servers_are_told_of_a_folder_whose_name_means_something_to_them(tmp_path: Path) -> None:
+    root = tmp_path / ODD
+    every = settings(root)
+    (root / "run").mkdir(parents=True)
+    kafka, redis, triton = (all_servers()[name] for name in ("kafka", "redis", "triton"))
+    # Kafka and Triton get names below their working folder alone: one splits at commas, one starts a shell
+    for server in (kafka, triton):
+        (program,) = server.programs(every)
+        assert program.directory == root
+        assert not any("ä" in word for word in program.command)
+    (root / "kafka").mkdir()
+    (root / "kafka" / "meta.properties").touch()
+    kafka.prepare(every)
+    assert "log.dirs=kafka\n" in (root / "run" / "kafka.properties").read_text(encoding="utf-8")
+    redis.prepare(every)
+    config = (root / "run" / "redis.conf").read_text(encoding="utf-8")
+    quoted = str(root / "redis").replace('"', '\\"')
+    assert f'dir "{quoted}"' in config.splitlines()
+
+
+def test_children_speak_to_loopback_past_any_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "shop.example, localhost")
+    found = Supervisor(settings(tmp_path), [])._environment()
+    assert found["no_proxy"] == found["NO_PROXY"] == "shop.example,localhost,127.0.0.1,::1"
+    assert found["http_proxy"] == "http://127.0.0.1:9"
 
 
 def test_a_folder_too_deep_for_a_socket_is_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -103,7 +150,8 @@ def test_a_folder_too_deep_for_a_socket_is_refused_before_anything_starts(tmp_pa
     assert not deep.exists()
 
 
-def test_changed_settings_change_the_digest(tmp_path: Path) -> None:
+def test_changed_settings_change_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = Supervisor(settings(tmp_path), []).digest()
+    monkeypatch.setenv("FRESHRANK_PORT", "tcp://10.0.0.1:80")  # a Service's, which a restarted pod finds changed
     assert Supervisor(settings(tmp_path), []).digest() == before
     assert Supervisor(settings(tmp_path, window={"days": 3}), []).digest() != before

@@ -90,6 +90,12 @@ def test_ingest_without_kafka_says_so(bin_folder: Path, tmp_path: Path) -> None:
     assert ended.stderr.startswith("freshrank: Kafka does not answer")
 
 
+def test_status_needs_no_stack_of_its_own(bin_folder: Path, tmp_path: Path) -> None:
+    shown = call(bin_folder / "freshrank", "status", cwd=tmp_path).stdout
+    assert shown.count("an installed package starts none") == 5
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -39,6 +39,7 @@ class Scan:
         positives: Positives of the first task among mature requests.
         negatives: Negatives of it.
         requests: Requests.
+        mature: Mature ones among them.
         texts: Content hashes of texts of candidates.
         images: Content hashes of photos of candidates.
     """
@@ -50,6 +51,7 @@ class Scan:
     positives: int = 0
     negatives: int = 0
     requests: int = 0
+    mature: int = 0
     texts: set[str] = field(default_factory=set)
     images: set[str] = field(default_factory=set)
 
@@ -282,6 +284,7 @@ def _scan_chunk(found: Scan, chunk: Chunk, fields: list[Field], task: str) -> No
     found.requests += len(times)
     found.first_time = min(found.first_time, int(times.min()))
     found.last_time = max(found.last_time, int(times.max()))
+    found.mature += int(chunk.column("mature").sum())
     label, mature = chunk.column(LABELS[task]), np.repeat(chunk.column("mature"), chunk.counts("cand_item"))
     found.positives += int((label[mature] > 0).sum())
     found.negatives += int((label[mature] == 0).sum())

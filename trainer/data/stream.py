@@ -68,6 +68,8 @@ class Step:
         done: Requests of the epoch read so far, those of the batch included.
         requests: Requests of the whole batch, all workers.
         candidates: Candidates of the whole batch, all workers.
+        request_ids: Ids of this worker's requests, [B].
+        batch_ids: Ids of the whole batch's requests, all workers.
     """
 
     encoded: Encoded
@@ -76,6 +78,8 @@ class Step:
     done: int
     requests: int
     candidates: int
+    request_ids: list[str]
+    batch_ids: list[str]
 
 
 class Stream:
@@ -131,7 +135,7 @@ class Stream:
 
     def _batches(self, chunk: Chunk, rows: I64, epoch: int, first: int, done: int) -> Iterator[Step]:
         found = raw(chunk, [*sorted({*self._columns} - set(KEYS)), "event_time"])
-        candidates = self._thin(chunk, found)
+        candidates, names = self._thin(chunk, found), chunk.column("request_id")
         left = np.bincount(
             np.repeat(np.arange(len(found.counts["candidate"])), found.counts["candidate"])[candidates],
             minlength=len(found.counts["candidate"]),
@@ -152,7 +156,9 @@ class Stream:
             size, mine = int(left[part].sum()), int(left[own].sum())
             weight = mine * self.workers / size if len(part) >= self.workers else 1.0
             read = done + skipped + number * self.size + len(part)
-            yield Step(self._encode(select(found, own, candidates)), weight, after, read, len(part), size)
+            encoded = self._encode(select(found, own, candidates))
+            ids = names[own].tolist(), names[part].tolist()
+            yield Step(encoded, weight, after, read, len(part), size, *ids)
 
     def _encode(self, found: Raw) -> Encoded:
         encoded = self.encoding.encode(found, self.items)

@@ -103,25 +103,41 @@ class Airflow(Server):
             "SPT_NOENV": "1",
         }
 
+    def look(self, settings: Settings) -> str:
+        """All three say that they are healthy, the daily DAG is parsed, and the pool that training runs in is there."""
+        try:
+            with AirflowClient(self.address(settings)) as airflow:
+                _healthy(airflow)
+                status, _ = airflow.call("GET", f"/pools/{POOL}", accept=(404,))
+                if status == 404:
+                    raise NotYet(f"it has no pool {POOL}")
+        except UnreachableError as error:
+            raise NotYet(error.what) from error
+        return ""
+
     def probe(self, settings: Settings) -> None:
         """All three say that they are healthy, and the daily DAG is parsed; make the pool that training runs in."""
         try:
             with AirflowClient(self.address(settings)) as airflow:
-                _, health = airflow.call("GET", "/monitor/health")
-                for part in ("metadatabase", "scheduler", "dag_processor"):
-                    if health[part]["status"] != "healthy":
-                        raise NotYet(f"its {part} is {health[part]['status']}")
-                status, _ = airflow.call("GET", f"/dags/{DAG}", accept=(404,))
-                _, errors = airflow.call("GET", "/importErrors")
-                if errors["total_entries"]:
-                    first = errors["import_errors"][0]
-                    raise NotYet(f"{first['filename']}: {first['stack_trace'].strip().splitlines()[-1]}")
-                if status == 404:
-                    raise NotYet(f"it has not parsed the DAG {DAG} yet")
+                _healthy(airflow)
                 pool = {"name": POOL, "slots": 1, "description": "One training at a time", "include_deferred": False}
                 airflow.call("POST", "/pools", pool, accept=(409,))
         except UnreachableError as error:
             raise NotYet(error.what) from error
+
+
+def _healthy(airflow: AirflowClient) -> None:
+    _, health = airflow.call("GET", "/monitor/health")
+    for part in ("metadatabase", "scheduler", "dag_processor"):
+        if health[part]["status"] != "healthy":
+            raise NotYet(f"its {part} is {health[part]['status']}")
+    status, _ = airflow.call("GET", f"/dags/{DAG}", accept=(404,))
+    _, errors = airflow.call("GET", "/importErrors")
+    if errors["total_entries"]:
+        first = errors["import_errors"][0]
+        raise NotYet(f"{first['filename']}: {first['stack_trace'].strip().splitlines()[-1]}")
+    if status == 404:
+        raise NotYet(f"it has not parsed the DAG {DAG} yet")
 
 
 def ensure_secret(settings: Settings) -> None:

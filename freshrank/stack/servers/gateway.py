@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from features.errors import NotReadyError
+from features.proxies import trust_env
 from freshrank.stack import addresses
 from freshrank.stack.server import NotYet, Program, Server, project_root
 
@@ -35,13 +36,32 @@ class Gateway(Server):
         if not (project_root() / ".envs" / "gateway" / "bin" / "python").exists():
             raise NotReadyError("the gateway's environment is missing", remedy="run `make setup`")
 
+    def look(self, settings: Settings) -> str:
+        """Ask `/healthz`, also for what the gateway cannot follow."""
+        health = self._health(settings)
+        behind = dict(health.get("behind") or {})
+        if not health.get("aliases"):
+            behind.pop("features", None)  # nothing is live yet that could need them
+        if behind:
+            raise NotYet(_told(behind))
+        return _told(dict(health.get("degraded") or {}))
+
     def probe(self, settings: Settings) -> None:
-        """Ask `/healthz`."""
+        """Ask `/healthz`: what it cannot follow is not its start's concern."""
+        self._health(settings)
+
+    def _health(self, settings: Settings) -> dict[str, Any]:
         import httpx
 
+        url = self.address(settings)
         try:
-            answer = httpx.get(self.address(settings) + "/healthz", timeout=5, trust_env=False)
-        except httpx.HTTPError as error:
-            raise NotYet(str(error)) from error
-        if answer.status_code != 200:
-            raise NotYet(f"/healthz answers {answer.status_code}: {answer.text[:200]}")
+            answer = httpx.get(f"{url}/healthz", timeout=5, trust_env=trust_env(url))
+            if answer.status_code != 200:
+                raise NotYet(f"/healthz answers {answer.status_code}: {answer.text[:200]}")
+            return dict(answer.json())
+        except (httpx.HTTPError, ValueError) as error:
+            raise NotYet(f"{error}") from error
+
+
+def _told(troubles: dict[str, dict[str, str]]) -> str:
+    return "; ".join(f"{part}: {trouble.get('what', '')}" for part, trouble in troubles.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from freshrank.settings import Settings
 
 PROBE_TOPIC = "freshrank-probe"
+_LOCALE = {"LC_ALL": "C.UTF-8"}  # by which Java reads and writes the names of files
 
 _LOG4J = """<Configuration>
   <Appenders><Console name="STDOUT"><PatternLayout pattern="[%d] %p %m (%c)%n"/></Console></Appenders>
@@ -33,6 +35,7 @@ class Kafka(Server):
     """The broker of the local stack."""
 
     name = "kafka"
+    can_be_external = True
 
     def is_external(self, settings: Settings) -> bool:
         """Whether `kafka.bootstrap_servers` names one."""
@@ -48,15 +51,13 @@ class Kafka(Server):
 
     def programs(self, settings: Settings) -> tuple[Program, ...]:
         """One Java process. The collector is the one with the least memory; one node has few topics."""
-        run = settings.layout.run
         command = (
-            shutil.which("java") or "java",
-            *("-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:MaxMetaspaceSize=128m"),
-            *("-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true"),
-            f"-Dlog4j2.configurationFile=file:{run / 'kafka-log4j2.xml'}",
-            *("-cp", f"{setup_folder() / 'kafka'}/*", "kafka.Kafka", str(run / "kafka.properties")),
+            *_java(),
+            *("-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:MaxMetaspaceSize=128m", "-XX:+ExitOnOutOfMemoryError"),
+            "-Dlog4j2.configurationFile=run/kafka-log4j2.xml",
+            *("kafka.Kafka", "run/kafka.properties"),
         )
-        return (Program("kafka", command, stop_s=20),)
+        return (Program("kafka", command, _LOCALE, stop_s=20, directory=settings.layout.root),)
 
     def prepare(self, settings: Settings) -> None:
         """Write its configuration; format its folder once."""
@@ -71,12 +72,12 @@ class Kafka(Server):
             raise NotReadyError("Kafka's jars or Java are missing", remedy="run `make setup`")
         run, data = settings.layout.run, settings.layout.root / "kafka"
         write_text(run / "kafka-log4j2.xml", _LOG4J)
-        properties = run / "kafka.properties"
-        write_text(properties, "".join(f"{key}={value}\n" for key, value in self._properties(settings, data).items()))
+        properties = self._properties(settings)
+        write_text(run / "kafka.properties", "".join(f"{key}={value}\n" for key, value in properties.items()))
         if not (data / "meta.properties").exists():
-            self._format(properties, data)
+            self._format(data)
 
-    def _properties(self, settings: Settings, data: Path) -> dict[str, object]:
+    def _properties(self, settings: Settings) -> dict[str, object]:
         broker, controller = self.ports(settings)
         return {
             "process.roles": "broker,controller",
@@ -86,7 +87,8 @@ class Kafka(Server):
             "advertised.listeners": f"PLAINTEXT://{addresses.HOST}:{broker}",
             "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "log.dirs": data,
+            # Below its working folder: a comma in a path would make it two, and properties are read as Latin-1.
+            "log.dirs": "kafka",
             "auto.create.topics.enable": "false",
             "num.partitions": settings.kafka.partitions,
             "default.replication.factor": 1,
@@ -109,15 +111,17 @@ class Kafka(Server):
             "log.cleaner.dedupe.buffer.size": 16 * 2**20,
         }
 
-    def _format(self, properties: Path, data: Path) -> None:
+    def _format(self, data: Path) -> None:
         data.mkdir(parents=True, exist_ok=True)
         identity = subprocess.run(
             [
-                *("java", "-Xmx128m", "-cp", f"{setup_folder() / 'kafka'}/*", "kafka.tools.StorageTool"),
-                *("format", "--ignore-formatted", "-t", _kafka_uuid(), "-c", str(properties)),
+                *(*_java(), "-Xmx128m", "kafka.tools.StorageTool"),
+                *("format", "--ignore-formatted", "-t", _kafka_uuid(), "-c", "run/kafka.properties"),
             ],
             capture_output=True,
             encoding="utf-8",
+            cwd=data.parent,
+            env=os.environ | _LOCALE,
         )
         if identity.returncode:
             raise NotReadyError(
@@ -127,6 +131,14 @@ class Kafka(Server):
                 remedy="mend what it says, or remove the folder to begin with an empty log",
             )
 
+    def look(self, settings: Settings) -> str:
+        """Ask a broker which topics there are."""
+        from features.kafka import consumer
+
+        with consumer(addresses.resolve(settings).kafka) as client:
+            client.topics()
+        return ""
+
     def probe(self, settings: Settings) -> None:
         """Produce a record and consume it."""
         broker = self.ports(settings)[0]
@@ -135,6 +147,12 @@ class Kafka(Server):
             if trial.connect_ex((addresses.HOST, broker)):
                 raise NotYet("its port is not open")
         produce_and_consume(self.address(settings))
+
+
+def _java() -> tuple[str, ...]:
+    """Java with Kafka's classes; without performance data, which it would leave in the temp directory when killed."""
+    java = shutil.which("java") or "java"
+    return (java, "-XX:-UsePerfData", "-Djava.awt.headless=true", "-cp", f"{setup_folder() / 'kafka'}/*")
 
 
 def _kafka_uuid() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from features.atomic import write_text
 from features.errors import NotReadyError
@@ -13,10 +15,14 @@ if TYPE_CHECKING:
     from freshrank.settings import Settings
 
 
+_PROBE_KEY = "freshrank:probe"
+
+
 class Redis(Server):
     """One Redis that appends every write to a log before it answers, so that a kill loses nothing acknowledged."""
 
     name = "redis"
+    can_be_external = True
 
     def is_external(self, settings: Settings) -> bool:
         """Whether `redis.url` names one."""
@@ -48,7 +54,7 @@ class Redis(Server):
             "protected-mode yes",
             "daemonize no",
             "set-proc-title no",  # it would overwrite the environment by which it is found
-            f'dir "{folder}"',
+            f'dir "{_quoted(str(folder))}"',
             "appendonly yes",
             "appendfsync everysec",
             'save ""',
@@ -59,21 +65,39 @@ class Redis(Server):
         write_text(path, "\n".join(lines) + "\n")
         path.chmod(0o600)
 
+    def look(self, settings: Settings) -> str:
+        """Ask for a key, and whether it can still write what it is given."""
+        with _client(self.address(settings), settings) as client:
+            client.get(_PROBE_KEY)
+            if not self.is_external(settings) and client.info("persistence")["aof_last_write_status"] != "ok":
+                raise NotYet("it cannot write its log: is the disk full?")
+        return ""
+
     def probe(self, settings: Settings) -> None:
         """Write a key and read it back."""
-        import redis
-
-        host, _, number = self.address(settings).rpartition(":")
-        password = settings.redis.password.get_secret_value() or None
-        client = redis.Redis(host=host, port=int(number), password=password, socket_timeout=2)
-        try:
-            client.set("freshrank:probe", "1", ex=60)
-            if client.get("freshrank:probe") != b"1":
+        with _client(self.address(settings), settings) as client:
+            client.set(_PROBE_KEY, "1", ex=60)
+            if client.get(_PROBE_KEY) != b"1":
                 raise NotYet("a key written is not read back")
-        except redis.RedisError as error:
-            raise NotYet(str(error)) from error
-        finally:
-            client.close()
+
+
+@contextlib.contextmanager
+def _client(address: str, settings: Settings) -> Iterator[Any]:
+    """A client, closed at the end of the block; what it meets becomes `NotYet`."""
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    host, _, port = address.rpartition(":")
+    password = settings.redis.password.get_secret_value() or None
+    once = Retry(NoBackoff(), 0)  # a caller asks again, or wants to know now
+    client = redis.Redis(host=host.strip("[]"), port=int(port), password=password, socket_timeout=2, retry=once)
+    try:
+        yield client
+    except redis.RedisError as error:
+        raise NotYet(f"{error}") from error
+    finally:
+        client.close()
 
 
 def _quoted(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ class Triton(Server):
     """One Triton in explicit mode; it loads what lies in the repository when it starts."""
 
     name = "triton"
+    can_be_external = True
 
     def is_external(self, settings: Settings) -> bool:
         """Whether `triton.url` names one."""
@@ -71,7 +73,7 @@ class Triton(Server):
         layout = setup_folder() / "triton"
         command = (
             str(wheel / "bin" / "tritonserver"),
-            f"--model-repository={repository(settings)}",
+            f"--model-repository={_as_told(settings)}",
             "--model-control-mode=explicit",
             "--load-model=*",
             "--exit-on-error=false",  # one broken model must not keep the others from serving
@@ -94,7 +96,7 @@ class Triton(Server):
             "LD_LIBRARY_PATH": f"{site / 'nvidia_pytriton.libs'}:{layout / 'lib'}",
             "OMP_NUM_THREADS": "1",
         }
-        return (Program("triton", command, variables, stop_s=15),)
+        return (Program("triton", command, variables, stop_s=15, directory=settings.layout.root),)
 
     def prepare(self, settings: Settings) -> None:
         """Put the probe's model into the repository; remove shared memory that a killed server left."""
@@ -104,27 +106,28 @@ class Triton(Server):
         write_text(repository(settings) / PROBE_MODEL / "1" / "model.py", _PROBE_CODE)
         remove_shared_memory(settings)
 
+    def look(self, settings: Settings) -> str:
+        """Whether it scores: its own processes live, and it has what `serving.json` calls live."""
+        with _client(settings) as client:
+            self._ask_live(client)
+            if not self.is_external(settings):
+                if lost := lost_stubs(client, settings):
+                    raise NotYet(f"a process has died of {', '.join(lost)}; `freshrank up` loads it again")
+                _ask_probe(client)
+            if missing := [name for name, ready in _wanted(settings, client) if not ready]:
+                raise NotYet(f"it does not serve {', '.join(missing)}, which serving.json calls live")
+        return ""
+
     def probe(self, settings: Settings) -> None:
         """Load again what lost its stub, then ask the probe's model and check its answer."""
-        import numpy as np
-        import tritonclient.grpc as grpc
-        from tritonclient.utils import InferenceServerException
+        with _client(settings) as client:
+            self._ask_live(client)
+            heal(client, settings)
+            _ask_probe(client)
 
-        client = grpc.InferenceServerClient(self.address(settings))
-        try:
-            if not client.is_server_live(client_timeout=2):
-                raise NotYet("it does not say that it is live")
-            heal(client, repository(settings), _headers(settings))
-            x = np.arange(3, dtype=np.float32)
-            tensor = grpc.InferInput("x", [3], "FP32")
-            tensor.set_data_from_numpy(x)
-            y = client.infer(PROBE_MODEL, [tensor], client_timeout=5).as_numpy("y")
-            if y is None or not np.array_equal(y, 2 * x):
-                raise NotYet(f"the probe's model answered {y}")
-        except InferenceServerException as error:
-            raise NotYet(str(error)[:300]) from error
-        finally:
-            client.close()
+    def _ask_live(self, client: Any) -> None:
+        if not client.is_server_live(client_timeout=2):
+            raise NotYet("it does not say that it is live")
 
     def settle(self, settings: Settings) -> None:
         """Make it serve what `serving.json` says, which is the only truth."""
@@ -135,9 +138,58 @@ class Triton(Server):
                 reconcile(settings)
 
 
+@contextlib.contextmanager
+def _client(settings: Settings) -> Iterator[Any]:
+    """A client, closed at the end of the block; what it meets becomes `NotYet`."""
+    import tritonclient.grpc as grpc
+    from tritonclient.utils import InferenceServerException
+
+    from serving.triton import channel_args
+
+    address = addresses.triton_grpc(settings)
+    client = grpc.InferenceServerClient(address, channel_args=channel_args(address))
+    try:
+        yield client
+    except InferenceServerException as error:
+        raise NotYet(str(error)[:300]) from error
+    finally:
+        client.close()
+
+
+def _ask_probe(client: Any) -> None:
+    """Have the probe's model double three numbers."""
+    import numpy as np
+    import tritonclient.grpc as grpc
+
+    x = np.arange(3, dtype=np.float32)
+    tensor = grpc.InferInput("x", [3], "FP32")
+    tensor.set_data_from_numpy(x)
+    y = client.infer(PROBE_MODEL, [tensor], client_timeout=5).as_numpy("y")
+    if y is None or not np.array_equal(y, 2 * x):
+        raise NotYet(f"the probe's model answered {y}")
+
+
+def _wanted(settings: Settings, client: Any) -> list[tuple[str, bool]]:
+    """What `serving.json` calls live, each with whether Triton can score with it."""
+    from serving.state import ServingFile, State
+
+    versions = ServingFile(settings.layout).read().versions.values()
+    live = [(one.triton_model, str(one.version)) for one in versions if one.state is State.LIVE]
+    return [(f"{name}/{number}", client.is_model_ready(name, number, client_timeout=5)) for name, number in live]
+
+
 def repository(settings: Settings) -> Path:
     """The model repository of the local Triton."""
     return settings.triton.repository or settings.layout.triton_repository
+
+
+def _as_told(settings: Settings) -> Path:
+    """The repository as Triton is told of it: below its working folder, the stack's, wherever that allows.
+
+    Triton starts its stubs through a shell and quotes nothing: with a blank or a quote in the path a load never ends.
+    """
+    folder, root = repository(settings), settings.layout.root
+    return folder.relative_to(root) if folder.is_relative_to(root) else folder
 
 
 def _restrictions(settings: Settings) -> tuple[str, ...]:
@@ -152,35 +204,41 @@ def _headers(settings: Settings) -> dict[str, str] | None:
     return {"triton-grpc-protocol-admin-key": key} if key else None
 
 
-def heal(client: Any, folder: Path, headers: dict[str, str] | None = None) -> list[str]:
+def heal(client: Any, settings: Settings) -> list[str]:
     """Unload and load again models of which a stub has died.
 
     Triton never starts a killed stub again and goes on calling its model ready; requests to it fail until it is loaded
-    anew. A stub's command line names the model's file, so the living ones can be told.
+    anew.
 
     Args:
         client: A tritonclient gRPC client.
-        folder: The model repository.
-        headers: What opens the model repository where it is restricted.
+        settings: All settings.
 
     Returns:
         Names of the models that were loaded again.
     """
-    alive = _stub_arguments()
-    healed = []
-    for model in client.get_model_repository_index(headers=headers, client_timeout=5).models:
-        if model.state != "READY":
-            continue
-        if str(folder / model.name / model.version / "model.py") in alive:
-            continue
-        if not (folder / model.name / model.version / "model.py").exists():
-            continue  # not the Python backend's
-        if model.name not in healed:
-            client.unload_model(model.name, headers=headers, client_timeout=30)
-            _wait_unloaded(client, model.name, headers)
-            client.load_model(model.name, headers=headers, client_timeout=300)
-            healed.append(model.name)
+    headers, healed = _headers(settings), lost_stubs(client, settings)
+    for name in healed:
+        client.unload_model(name, headers=headers, client_timeout=30)
+        _wait_unloaded(client, name, headers)
+        client.load_model(name, headers=headers, client_timeout=300)
     return healed
+
+
+def lost_stubs(client: Any, settings: Settings) -> list[str]:
+    """Names of the models that call themselves ready and have lost a stub: the living ones' command lines name theirs.
+
+    Args:
+        client: A tritonclient gRPC client.
+        settings: All settings.
+    """
+    alive, lost = _stub_arguments(_shm_prefix(settings)), []
+    for model in client.get_model_repository_index(headers=_headers(settings), client_timeout=5).models:
+        file = Path(model.name) / model.version / "model.py"
+        python = (repository(settings) / file).exists()
+        if model.state == "READY" and python and str(_as_told(settings) / file) not in alive and model.name not in lost:
+            lost.append(model.name)
+    return lost
 
 
 def _wait_unloaded(client: Any, name: str, headers: dict[str, str] | None) -> None:
@@ -195,13 +253,14 @@ def _wait_unloaded(client: Any, name: str, headers: dict[str, str] | None) -> No
         time.sleep(0.1)
 
 
-def _stub_arguments() -> set[str]:
+def _stub_arguments(mark: str) -> set[str]:
+    """Words of the command lines of a stack's stubs, which the prefix of its shared memory marks."""
     found: set[str] = set()
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with contextlib.suppress(OSError):
                 words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                if words[0].endswith(STUB):
+                if words[0].endswith(STUB) and any(word.startswith(mark) for word in words):
                     found.update(words[1:])
     return found
 

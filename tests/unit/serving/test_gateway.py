@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from features.content.catalogue import Catalogue
 from features.content.hash import text_sha
@@ -24,8 +27,8 @@ from serving.gateway import ranking
 from serving.gateway.app import GatewayConfig, create_app
 from serving.gateway.experiments import variation
 from serving.settings import GatewaySettings, TritonSettings
-from tests.serving.bundles import ITEMS
-from tests.serving.world import CUT, NOON
+from tests.serving.bundles import ITEMS, ODD_BRAND, ODD_CATEGORY, ODD_ITEMS, ODD_USER, USERS
+from tests.serving.world import CUT, NOON, PLACES
 
 NOWHERE = "127.0.0.1:1"
 EXPERIMENTS = """
@@ -100,6 +103,23 @@ def test_uniform_lists_have_exact_propensities_and_repeat(gateway: TestClient) -
     assert ranking.uniform("uniform", 5, 5) == ranking.uniform("uniform", 5, 5)
 
 
+def test_a_short_uniform_list_logs_its_chance_among_all_candidates(
+    shop: tuple[Layout, OnlineStore], tmp_path: Path
+) -> None:
+    """Each candidate is as likely as any other at a place: 1 / C, however few places there are."""
+    path = tmp_path / "experiments.toml"
+    path.write_text('[ranker.arms]\nall = { share = 1, policy = "uniform" }\n', encoding="utf-8")
+    with client(shop, experiments=path, list_length=2) as gateway:
+        answer = ask(gateway, candidates=list(ITEMS[:8]), request_id="short", time=NOON)
+        assert len(answer["items"]) == 2
+        assert [item.propensity for item in impression(gateway, "short").items] == [1 / 8, 1 / 8]
+    draws = 4000
+    counts = Counter((place, p.index) for n in range(draws) for place, p in enumerate(ranking.uniform(f"r{n}", 8, 2)))
+    propensity = ranking.uniform("r", 8, 2)[0].propensity
+    chi_square = sum((counts[place, index] - draws * propensity) ** 2 for place in range(2) for index in range(8))
+    assert chi_square / (draws * propensity) < 36.1  # the 0.1 % point of 14 degrees of freedom
+
+
 def test_uniform_orders_are_uniform() -> None:
     draws = 6000
     orders = Counter(tuple(p.index for p in ranking.uniform(f"r{n}", 3, 3)) for n in range(draws))
@@ -135,6 +155,9 @@ def test_unknown_users_are_served(gateway: TestClient) -> None:
         ({"request_id": ""}, 422, "invalid", "request_id"),
         ({"time": "yesterday"}, 422, "not_a_time", "time"),
         ({"time": "0001-01-01T00:00:00+23:59"}, 422, "not_a_time", "time"),
+        ({"time": "9999-12-31T23:59:59-14:00"}, 422, "not_a_time", "time"),
+        ({"time": "9999-12-31T23:59:59.999999-00:01"}, 422, "not_a_time", "time"),
+        ({"time": "1970-01-01T00:59:59.999999+01:00"}, 422, "not_a_time", "time"),
         ({"context": {"zone": [1]}}, 422, "invalid", None),
         ({"context": {"hour": 10**400}}, 422, "invalid", None),
         ({"surprise": 1}, 422, "invalid", "surprise"),
@@ -143,8 +166,6 @@ def test_unknown_users_are_served(gateway: TestClient) -> None:
 def test_wrong_requests_are_told_what_is_wrong(
     gateway: TestClient, change: dict[str, Any], status: int, code: str, field: str | None
 ) -> None:
-    import json
-
     body = {"user_id": "u", "candidates": ["a"], **change}
     response = gateway.post("/rank", content=json.dumps(body), headers={"content-type": "application/json"})
     error = response.json()["error"]
@@ -198,7 +219,6 @@ def test_the_catalogue_knows_listings_of_its_cut(shop: tuple[Layout, OnlineStore
 @pytest.mark.parametrize("mode", ["positive", "negative"])
 def test_the_gateway_answers_what_its_openapi_says(gateway: TestClient, mode: str) -> None:
     import schemathesis
-    from hypothesis import HealthCheck, given, settings
     from schemathesis.generation import GenerationMode
 
     operation = schemathesis.openapi.from_dict(gateway.get("/openapi.json").json())["/rank"]["POST"]
@@ -216,6 +236,60 @@ def test_the_gateway_answers_what_its_openapi_says(gateway: TestClient, mode: st
         case.validate_response(gateway.request(**sent))
 
     check()
+
+
+EDGES = [
+    "1970-01-01T00:00:00Z", "1969-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59-14:00",
+    "0001-01-01T00:00:00+14:00", "2026-02-29T00:00:00Z", "2026-01-09T24:00:00Z", "2026-01-09T12:00:60Z", "2026-01-09",
+    "2026-01-09T12:00:00+99:99", NOON,
+]  # fmt: skip
+IDS = st.one_of(st.sampled_from([*ITEMS, ODD_USER]), st.text(min_size=1, max_size=30), st.text(max_size=300))
+NUMBERS = st.one_of(st.floats(), st.integers(), st.sampled_from([1e15, -1e15, 1e16, 5e-324, 10**15, 10**30, -0.0]))
+SCALARS = st.one_of(st.none(), st.booleans(), NUMBERS, st.text(st.characters(), max_size=300))
+FIELDS = st.one_of(st.sampled_from(["zone", "hour", "weekday", "weather", "payday"]), st.text(max_size=70))
+TIMES = st.one_of(
+    st.sampled_from(EDGES),
+    st.datetimes(timezones=st.timezones()).map(lambda moment: moment.isoformat()),
+    st.text(max_size=45),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    user=IDS,
+    candidates=st.lists(IDS, max_size=8),
+    context=st.dictionaries(FIELDS, SCALARS, max_size=5),
+    time=st.none() | TIMES,
+)
+def test_no_request_meets_a_bug_and_every_list_leaves_a_valid_impression(
+    gateway: TestClient, user: str, candidates: list[str], context: dict[str, Any], time: str | None
+) -> None:
+    body = {"user_id": user, "candidates": candidates, "context": context, "time": time}
+    queue = gateway.app.state.impressions._queue.queue
+    before = len(queue)
+    response = gateway.post("/rank", content=json.dumps(body), headers={"content-type": "application/json"})
+    assert response.status_code in (200, 422), response.text
+    if response.status_code == 422:
+        assert set(response.json()["error"]) == {"code", "field", "value", "remedy"} and len(queue) == before
+        return
+    logged = queue[-1]
+    event = decode("impressions", logged.user_id.encode(), encode(logged), logged.event_time_us)
+    assert [item.item_id for item in event.items] == [item["item_id"] for item in response.json()["items"]]
+    assert sorted(item.item_id for item in event.items) == sorted(candidates) and event.user_id == user
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_listings_with_odd_names_and_places_are_ranked(gateway: TestClient, user: str) -> None:
+    """Ids, categories, brands and coordinates that decoding accepts; `inf` is no latitude, and its distance unknown."""
+    answer = ask(gateway, user_id=user, candidates=list(ITEMS), request_id=f"odd {user}", time=NOON)
+    assert answer["unknown_items"] == [] and {item["item_id"] for item in answer["items"]} == set(ITEMS)
+    event = impression(gateway, f"odd {user}")
+    seen = event.features_seen
+    brands = dict(zip(seen["cand_item"], seen["i_brand"], strict=True))
+    assert {brands[item] for item in ODD_ITEMS} == {ODD_BRAND} and ODD_CATEGORY in seen["i_category"]
+    distances = dict(zip(seen["cand_item"], seen["x_distance_km"], strict=True))
+    known = {item for item, distance in distances.items() if distance is not None}
+    assert known == {item for item in ODD_ITEMS if PLACES[ITEMS.index(item) % len(PLACES)] == PLACES[2]}
 
 
 def test_the_gateway_runs_without_torch() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor
@@ -15,13 +17,17 @@ from torch import Tensor
 from tests.models.factory import RowWiseAdagrad
 from tests.trainer.run import make_job, one_worker
 from tests.trainer.windows import Made, make_window
-from trainer.data.stream import Position
+from trainer.checkpoints import State
+from trainer.data.stream import Position, Step, Stream
+from trainer.data.window import Window
 from trainer.embeddings.sharded import initial
 from trainer.job import prepare
 from trainer.models.batch import Batch
+from trainer.progress import Progress
 from trainer.scoring.lookup import Lookup
 from trainer.train import Run, train
 from trainer.trainee import Trainee, total
+from trainer.validate import Seen
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +129,95 @@ def test_tensorboard_gets_the_use_of_experts(made: Made, tmp_path: Path) -> None
     shares = [[event.value for event in board.Scalars(f"expert_use/cvr/{expert}")] for expert in range(3)]
     assert all(sum(step) == pytest.approx(2.0) for step in zip(*shares, strict=True))
     assert len(shares[0]) == result.steps
+
+
+def test_what_is_held_out_is_never_trained_on(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training and looks share the mature requests out between them, the looks' after the others in time."""
+    job = make_job(made, tmp_path, "lr", epochs=1, evaluations=1)
+    trained: list[str] = []
+    looked: list[str] = []
+    step = Run.step
+
+    def counted(self: Run, batch: Step, state: State) -> None:
+        trained.extend(batch.batch_ids)
+        step(self, batch, state)
+
+    def seen(_: Any, stream: Stream, __: str) -> Seen:
+        looked.extend(name for batch in stream.epoch() for name in batch.batch_ids)
+        return Seen(1.0, None)
+
+    monkeypatch.setattr(Run, "step", counted)
+    monkeypatch.setattr("trainer.train.look", seen)
+    with one_worker(tmp_path):
+        train(job)
+    rows = [row for path in Window(made.window).training for row in pq.read_table(path).to_pylist()]
+    times = {row["request_id"]: row["event_time"] for row in rows if row["mature"]}
+    held_out = set(looked)
+    assert set(trained) | held_out == set(times) and not set(trained) & held_out
+    assert max(times[name] for name in trained) < min(times[name] for name in held_out)
+    whole = max(times.values()) - min(times.values())
+    assert max(times.values()) - min(times[name] for name in held_out) <= whole / 10
+
+
+def test_looks_without_gain_end_the_training(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `train.patience` of them, with the best look as the result."""
+    losses = iter([0.5, 0.4, 0.41, 0.39, 0.42, 0.40, 0.43, 0.44])
+    monkeypatch.setattr("trainer.train.look", lambda *_: Seen(next(losses), 0.5))
+    job = make_job(made, tmp_path, "lr", epochs=9, evaluations=1, patience=3)
+    with one_worker(tmp_path):
+        result = train(job)
+    assert [look["loss"] for look in result.looks] == [0.5, 0.4, 0.41, 0.39, 0.42, 0.40, 0.43]
+    assert result.loss == 0.39 and result.step == result.looks[3]["step"]
+    assert result.steps == result.looks[-1]["step"] and result.epochs < 9
+
+
+def test_two_workers_of_unequal_shares_move_as_one(made: Made, tmp_path: Path) -> None:
+    """Gradients are averaged over workers; weighed by their candidates they are those of the whole batch."""
+    settings = {"requests_per_batch": 5, "negatives_kept": 0.6}
+    job = make_job(made, tmp_path, "deepfm", {"width": 4, "hidden": [4], "dropout": 0.0}, **settings)
+    with one_worker(tmp_path):
+        run = Run(job, prepare(job))
+        part, encoding, items = run.training.part, run.prepared.encoding, run.prepared.items
+        shares = [Stream(part, encoding, items, 5, rank=rank, workers=2) for rank in (0, 1)]
+        batches = [next(stream.epoch(Position())) for stream in (run.training, *shares)]
+        gradients: list[dict[str, Tensor]] = []
+        run.dense.step = lambda _: gradients.append(  # type: ignore[method-assign]
+            {name: p.grad.clone() for name, p in run.dense.parameters.items() if p.grad is not None}
+        )
+        for batch in batches:
+            run.dense.optimizer.zero_grad(set_to_none=True)
+            run.step(batch, run.begin())
+    whole, one, other = gradients
+    assert batches[1].weight != pytest.approx(1.0) and batches[1].weight + batches[2].weight == pytest.approx(2.0)
+    assert whole.keys() == one.keys() == other.keys() and len(whole) > 3
+    for name, gradient in whole.items():
+        torch.testing.assert_close((one[name] + other[name]) / 2, gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_progress_goes_on_where_a_training_was_interrupted(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says what share of all epochs is done, requests that thinning leaves empty among them, up to all."""
+    monkeypatch.setattr(Progress, "every_s", 0.0)
+    job = make_job(made, tmp_path, "lr", epochs=2, patience=99, negatives_kept=0.1, checkpoint_batches=1)
+    step = Run.step
+
+    def interrupted(self: Run, batch: Step, state: State) -> None:
+        if state.position[0] == 1:
+            raise KeyboardInterrupt
+        step(self, batch, state)
+
+    with monkeypatch.context() as patch, one_worker(tmp_path), pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "step", interrupted)
+        train(job)
+    before = shares(capsys)
+    with one_worker(tmp_path):
+        train(job)
+    after = shares(capsys)
+    assert before[-1] == 50 < after[0] and after[-1] == 100
+    assert before + after == sorted({*before, *after})
+
+
+def shares(capsys: pytest.CaptureFixture[str]) -> list[int]:
+    """The percentages printed since the last call."""
+    return [int(found) for found in re.findall(r"train: batch \d+, (\d+)%", capsys.readouterr().err)]

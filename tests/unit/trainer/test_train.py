@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from features.errors import DataError, NotReadyError
+from features.content.store import TokenStore
+from features.errors import DataError, NotReadyError, WorkerDiedError
 from tests.stack import until
 from tests.trainer.run import make_job, one_worker
-from tests.trainer.windows import Made, make_window
-from trainer.bundle import make_bundle, read_probes, verify
+from tests.trainer.windows import Made, make_window, sha
+from trainer.attempts import Attempt
+from trainer.bundle import make_bundle, verify
 from trainer.checkpoints import Checkpoints, read_full
 from trainer.data.stream import Position
 from trainer.data.window import Window
 from trainer.embeddings.sharded import fill, initial, table_name
 from trainer.embeddings.warm import SUMS
 from trainer.job import Job, prepare
+from trainer.launch import launch
 from trainer.models.registry import model_class, parse_recipe
 from trainer.popularity import make_popularity
+from trainer.probes import read_probes
 from trainer.scoring import Scorer
 from trainer.scoring.lookup import Lookup
 from trainer.train import Run, train
@@ -109,43 +117,72 @@ def test_one_worker_and_two_end_alike(made: Made, tmp_path: Path) -> None:
     assert_equal(one, two, atol=0.01)  # Adagrad divides by the gradient's own size: rounding of tiny ones shows
 
 
-def test_killed_training_ends_as_an_undisturbed_one(made: Made, tmp_path: Path) -> None:
-    whole, killed = (job_of(made, tmp_path / name, epochs=2, patience=99) for name in ("whole", "killed"))
+def test_killed_training_ends_as_an_undisturbed_one(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker is killed: the command says so, the next one goes on from the checkpoint; no temporary file is left."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    whole, killed = (job_of(made, tmp_path / name, epochs=6, patience=99) for name in ("whole", "killed"))
     prepare(killed)
-    process = torchrun(killed, 1)
-    with one_worker(tmp_path / "whole"):
-        train(whole)
-
-    def reached_a_checkpoint() -> bool:
-        assert process.poll() is None or (killed.folder / "done.json").exists()
-        return Checkpoints(killed.folder).latest() is not None
-
-    try:
-        until(reached_a_checkpoint, "a checkpoint of the training to be killed", 240)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert Checkpoints(killed.folder).latest() is not None
-    if (killed.folder / "done.json").exists():  # it was quicker than the signal: take its end away
-        (killed.folder / "done.json").unlink()
-    resumed = replace(killed, log=None)
-    _wait_for_orphans(killed)
+    killed.save(killed.folder / "job.json")
+    with ThreadPoolExecutor(1) as pool:
+        launched = pool.submit(launch, killed, 1, ROOT)
+        with one_worker(tmp_path / "whole"):
+            train(whole)
+        until(lambda: Checkpoints(killed.folder).latest() or launched.done(), "a checkpoint of the training", 240)
+        worker = next(p for p in of_training(killed) if "trainer.train" in p.cmdline())
+        worker.kill()
+        with pytest.raises(WorkerDiedError, match="killed by SIGKILL after the checkpoint of batch"):
+            launched.result(60)
+    assert not (killed.folder / "done.json").exists()
+    until(lambda: not of_training(killed), "nothing of it to run")
+    assert not list(temporary.iterdir()) and not Attempt(killed).folder.exists()
     with one_worker(tmp_path / "killed"):
-        train(resumed)
+        train(killed)
     assert_equal(final(whole), final(killed))
 
 
-def _wait_for_orphans(job: Job) -> None:
-    """The worker dies with torchrun; give the kernel the moment it needs."""
-    import psutil
+def of_training(job: Job) -> list[psutil.Process]:
+    """The processes of a training."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE and str(job.folder) in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
-    def gone() -> bool:
-        lines = [
-            p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline", "status"]) if p.info["status"] != "zombie"
-        ]
-        return not any(str(job.folder) in " ".join(line) for line in lines)
 
-    until(gone, "the worker to die with torchrun")
+def test_a_number_that_is_not_finite_on_one_worker_stops_both(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command ends with that worker's error and exit code; a killed one before it left nothing that stays."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    tokens = tmp_path / "tokens" / made.tokens.name
+    shutil.copytree(made.tokens, tokens)
+    rows = [row for path in Window(made.window).training for row in pq.read_table(path).to_pylist()]
+    shown = Counter(item for row in rows for item in {*row["cand_item"], *row["buy_item"], *row["beh_item"]})
+    rare = next(item for item, _ in reversed(shown.most_common()) if int(item[1:]) > 2)
+    store = TokenStore(tokens)
+    vectors = np.memmap(tokens / "image_global.f16", "<f2", "r+", shape=store.image_global.shape)
+    vectors[int(store.rows([sha(f"photo {rare[1:]}")])[0])] = np.nan
+    vectors.flush()
+    recipe = {"width": 8, "title_filters": 2, "title_windows": [2], "hidden": [4], "history_items": 2}
+    job = job_of(replace(made, tokens=tokens), tmp_path, model="marn", recipe=recipe, requests_per_batch=4)
+    prepare(job)
+    job.save(job.folder / "job.json")
+    left = Attempt(job)
+    left.begin()
+    (left.temporary / "torchelastic_left").mkdir()
+    with pytest.raises(DataError, match=r"for the tokens of .* is not finite") as told:
+        launch(job, 2, ROOT)
+    having = {row["request_id"] for row in rows if rare in {*row["cand_item"], *row["buy_item"], *row["beh_item"]}}
+    assert told.value.exit_code == 3 and set(told.value.value) <= having  # type: ignore[call-overload]
+    assert not list(temporary.iterdir()) and not left.folder.exists()
+    assert not of_training(job)
 
 
 def test_same_seed_same_bundle_other_seed_another(made: Made, tmp_path: Path) -> None:
