@@ -30,11 +30,11 @@ def replay(
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
 ) -> None:
     """Publish a range of a source's events with their own times; publishing it again adds nothing that counts twice."""
+    from features.publish import publish
     from features.times import format_us
     from freshrank.settings import load
-    from freshrank.sources.publish import publish
-    from freshrank.sources.ranges import events
     from freshrank.stack.addresses import resolve
+    from simulator.ranges import events
 
     settings = resolve(load())
     from_us, to_us = _moment(first), _moment(last)
@@ -60,7 +60,7 @@ def describe(ctx: typer.Context, source: Annotated[str, typer.Argument(help="cit
 
     if source != "city":
         raise UsageError("this source has no report", field="source", value=source, remedy="describe city")
-    city: Any = importlib.import_module("freshrank.sources.city.cli")
+    city: Any = importlib.import_module("simulator.city.cli")
     city.app(args=["describe", *ctx.args], prog_name="freshrank source", standalone_mode=False)
 
 

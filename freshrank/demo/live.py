@@ -18,9 +18,9 @@ from typing import Any, Protocol
 
 from features.errors import UnreachableError
 from features.proxies import trust_env
+from features.record import Event
 from features.times import format_us
 from freshrank.demo.plan import CHAMPION_ARM, EXPERIMENT
-from freshrank.sources.event import Event
 
 
 class Asking(Protocol):

@@ -24,9 +24,9 @@ from freshrank.demo.shoppers import Outbox, Shoppers
 from freshrank.demo.steps import MemoryWatch, Steps
 from freshrank.environment import PREFIX
 from freshrank.settings import Settings, load
-from freshrank.sources.city.simulate import Request
 from freshrank.stack.addresses import gateway_url, resolve
 from freshrank.stack.processes import stack_id
+from simulator.city.simulate import Request
 
 LIVE, SWAP, PREVIEWS = "live.jsonl", "swap.jsonl", "previews.json"
 SWAP_SPREAD_S = 400.0  # the requests of a day are spread over this while the second run goes on

@@ -9,15 +9,15 @@ from typing import Any
 from features.events import rename
 from features.kafka import errors, producer
 from features.layout import Layout
+from features.publish import publish
+from features.record import Event
 from features.settings import KafkaSettings
 from features.times import run_cut
 from freshrank.demo.plan import EXPERIMENT, Plan
-from freshrank.sources.city.album import Album
-from freshrank.sources.city.config import CityConfig
-from freshrank.sources.city.simulate import City, Request
-from freshrank.sources.city.truth import TruthFiles
-from freshrank.sources.event import Event
-from freshrank.sources.publish import publish
+from simulator.city.album import Album
+from simulator.city.config import CityConfig
+from simulator.city.simulate import City, Request
+from simulator.city.truth import TruthFiles
 
 UNCONFIRMED = 500  # sends that may wait for Kafka's word
 

@@ -11,7 +11,7 @@ from features.layout import Layout
 from freshrank.demo.live import Answered, read_log
 from freshrank.demo.run import LIVE, SWAP, Done
 from freshrank.report import catalogue, facts, judged, lived, parity
-from freshrank.report.truth import Known, known_truth
+from simulator.city.known import Known, known_truth
 from trainer.data.window import Window
 
 SHOWN_LISTINGS = 8

@@ -52,7 +52,7 @@ def built(run: CityRun) -> tuple[Settings, dt.date]:
     Args:
         run: Which city.
     """
-    from freshrank.sources.city.config import CityConfig
+    from simulator.city.config import CityConfig
 
     first = CityConfig().start
     day = first + dt.timedelta(days=DAYS)

@@ -11,9 +11,9 @@ from features.eventlog.read import EventLog
 from features.events import SCHEMA_VERSION, Click, Impression, Shown, encode, impression_id
 from features.kafka import consumer
 from features.layout import Layout
+from features.record import Event
 from features.settings import KafkaSettings
 from features.times import MINUTE, format_us
-from freshrank.sources.event import Event
 
 T0 = 1_735_689_600_000_000  # 2025-01-01
 FAR = T0 * 2

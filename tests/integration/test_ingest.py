@@ -24,11 +24,11 @@ from features.eventlog.ingest import ingest
 from features.events import EVENTS, LAST_US
 from features.kafka import admin, producer
 from features.layout import Layout
+from features.publish import publish
+from features.record import Event
 from features.settings import KafkaSettings
 from features.times import DAY, MINUTE
 from features.topics import ensure
-from freshrank.sources.event import Event
-from freshrank.sources.publish import publish
 from tests.integration.broker import T0, clicks, impressions, own_topics, records, rows, stored
 from tests.stack import Stack
 

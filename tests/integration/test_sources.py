@@ -14,13 +14,13 @@ import pytest
 from features.eventlog.ingest import ingest
 from features.events import EVENTS
 from features.layout import Layout
+from features.publish import publish
+from features.record import Event
 from features.settings import KafkaSettings
 from features.times import HOUR, SECOND, day_start, parse_date
-from freshrank.sources.city.config import CityConfig
-from freshrank.sources.city.simulate import City
-from freshrank.sources.completejourney.replay import replay
-from freshrank.sources.event import Event
-from freshrank.sources.publish import publish
+from simulator.city.config import CityConfig
+from simulator.city.simulate import City
+from simulator.completejourney.replay import replay
 from tests.integration.broker import T0, clicks, own_topics, records, rows
 from tests.stack import ROOT, Stack
 
