@@ -11,7 +11,7 @@ from typing import Any
 from features.errors import UnreachableError
 from features.events import rename
 from features.kafka import errors, producer
-from features.record import Event
+from features.record import Record
 from features.settings import KafkaSettings
 from features.times import SECOND
 from features.topics import ensure
@@ -41,7 +41,7 @@ class Published:
 
 def publish(
     settings: KafkaSettings,
-    events: Iterable[Event],
+    events: Iterable[Record],
     *,
     pace: float | None = None,
     progress: Callable[[int, int], None] = lambda _count, _time_us: None,

@@ -1,11 +1,11 @@
-"""What every source yields: one Kafka record to be."""
+"""One Kafka record to be: what every source yields and `features.publish` sends."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 
-class Event(NamedTuple):
+class Record(NamedTuple):
     """A record before it is published.
 
     Args:

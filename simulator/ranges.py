@@ -8,7 +8,7 @@ from typing import Any
 
 from features.errors import UsageError
 from features.layout import Layout
-from features.record import Event
+from features.record import Record
 from features.times import DAY, day_of, format_us
 
 SOURCES = ("completejourney", "city")
@@ -23,7 +23,7 @@ def events(
     seed: int = 0,
     photos: Path | None = None,
     options: Sequence[str] = (),
-) -> Iterator[Event]:
+) -> Iterator[Record]:
     """Events of a source in [from_us, to_us).
 
     Args:
@@ -51,14 +51,14 @@ def events(
     return _city(from_us, to_us, layout, seed, options)
 
 
-def _journey(from_us: int, to_us: int, layout: Layout, seed: int, photos: Path | None) -> Iterator[Event]:
+def _journey(from_us: int, to_us: int, layout: Layout, seed: int, photos: Path | None) -> Iterator[Record]:
     from simulator.completejourney.photos import Photos
     from simulator.completejourney.replay import replay
 
     return replay(from_us, to_us, seed=seed, photo=Photos(photos, layout) if photos else None)
 
 
-def _city(from_us: int, to_us: int, layout: Layout, seed: int, options: Sequence[str]) -> Iterator[Event]:
+def _city(from_us: int, to_us: int, layout: Layout, seed: int, options: Sequence[str]) -> Iterator[Record]:
     import msgspec
 
     from simulator.city.album import Album

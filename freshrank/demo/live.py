@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from features.errors import UnreachableError
 from features.proxies import trust_env
-from features.record import Event
+from features.record import Record
 from features.times import format_us
 from freshrank.demo.plan import CHAMPION_ARM, EXPERIMENT
 
@@ -89,8 +89,8 @@ class Live:
     def __init__(
         self,
         url: str,
-        answer: Callable[[Any, dict[str, Any]], Iterable[Event]],
-        publish: Callable[[Sequence[Event]], None],
+        answer: Callable[[Any, dict[str, Any]], Iterable[Record]],
+        publish: Callable[[Sequence[Record]], None],
         log: Path,
         timeout_s: float = 10.0,
     ) -> None:
@@ -99,13 +99,13 @@ class Live:
         self._client = httpx.Client(base_url=url, timeout=timeout_s, trust_env=trust_env(url))
         self._answer, self._publish = answer, publish
         self.log = log
-        self._due: list[tuple[int, int, Event]] = []
+        self._due: list[tuple[int, int, Record]] = []
         self._order = itertools.count()
         self._began = time.monotonic()
         self.pace_s = 0.0  # seconds between two requests
         self.versions: list[int] = []  # version behind each list of the champion's arm, in order
 
-    def schedule(self, events: Iterable[Event]) -> None:
+    def schedule(self, events: Iterable[Record]) -> None:
         """Events to publish when their time has come."""
         for event in events:
             heapq.heappush(self._due, (event.time_us, next(self._order), event))
@@ -184,7 +184,7 @@ class Live:
         began: float,
         status: int,
         answer: dict[str, Any] | None = None,
-        events: Sequence[Event] = (),
+        events: Sequence[Record] = (),
         ended: float | None = None,
     ) -> Answered:
         ended = time.monotonic() if ended is None else ended

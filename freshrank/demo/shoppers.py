@@ -10,7 +10,7 @@ from features.events import rename
 from features.kafka import errors, producer
 from features.layout import Layout
 from features.publish import publish
-from features.record import Event
+from features.record import Record
 from features.settings import KafkaSettings
 from features.times import run_cut
 from freshrank.demo.plan import EXPERIMENT, Plan
@@ -41,7 +41,7 @@ class Shoppers:
     def __init__(self, plan: Plan, layout: Layout, kafka: KafkaSettings) -> None:
         self.plan, self.kafka = plan, kafka
         self.city = City(config(plan), plan.seed, photos=Album(layout), truth=TruthFiles(layout.truth("city")))
-        self.late: list[Event] = []
+        self.late: list[Record] = []
 
     def day(self, number: int) -> dt.date:
         """Day 1 is the first logged day."""
@@ -57,7 +57,7 @@ class Shoppers:
         """
         until = run_cut(self.day(self.plan.history_days))
 
-        def known() -> Iterator[Event]:
+        def known() -> Iterator[Record]:
             for event in self.city.history(self.day(1), self.plan.history_days):
                 if event.time_us < until:
                     yield event
@@ -71,7 +71,7 @@ class Shoppers:
         """Open a day: publish what changed in listings and shoppers as it begins."""
         return publish(self.kafka, self.city.catalogue_events(self.day(number))).counts
 
-    def answer(self, request: Request, response: dict[str, Any]) -> list[Event]:
+    def answer(self, request: Request, response: dict[str, Any]) -> list[Record]:
         """What the shopper does with the list that came back."""
         shown = [item["item_id"] for item in response["items"]]
         arm = response.get("experiments", {}).get(EXPERIMENT, "")
@@ -95,7 +95,7 @@ class Outbox:
         self._client = self._opened.__enter__()
         return self
 
-    def __call__(self, events: Sequence[Event]) -> None:
+    def __call__(self, events: Sequence[Record]) -> None:
         """Send events; a topic keeps their order."""
         with errors(self._settings):
             self._sent += [

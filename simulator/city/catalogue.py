@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.errors import DataError
-from features.record import Event
+from features.record import Record
 from features.times import DAY, day_start
 from simulator.city import messages
 from simulator.city.config import CityConfig
@@ -124,7 +124,7 @@ class Catalogue:
             known = self.listings.image_uri[slot] = self.photos.uri(spec)
         return known
 
-    def events(self, moment: int) -> Iterator[Event]:
+    def events(self, moment: int) -> Iterator[Record]:
         """The morning's changes, a millisecond apart."""
         for name in self._gone:
             moment += 1_000

@@ -7,7 +7,7 @@ import datetime as dt
 import numpy as np
 
 from features.events import Scalar
-from features.record import Event
+from features.record import Record
 from simulator.city import calibration, catalogue, messages
 from simulator.city.answers import answer
 from simulator.city.choice import Chances, Choice, examination, request_keys, tastes
@@ -107,7 +107,7 @@ class Environment:
         weight = (self.popularity[slots] + self.config.popularity_prior) ** self.config.popularity_power
         return slots, log_lists(self.config, keys, weight, self.catalogue.young[slots])
 
-    def _log(self, block: Plan, wanted: bool) -> tuple[list[Event], list[Event]]:
+    def _log(self, block: Plan, wanted: bool) -> tuple[list[Record], list[Record]]:
         """Rank a block by the logging policy and answer it."""
         slots, lists = self._lists(block)
         shown = np.take_along_axis(slots, lists.index, axis=1)
@@ -130,7 +130,7 @@ class Environment:
     def _answer(
         self, block: Plan, slots: Ints, place: Ints, chances: Chances, names: list[str], policies: list[str],
         wanted: bool = True,
-    ) -> list[Event]:  # fmt: skip
+    ) -> list[Record]:  # fmt: skip
         """Answer lists: the first of `slots` [B, N] were shown at `place` [B, shown]."""
         listings, shown = self.catalogue.listings, place.shape[1]
         seen, serials = slots[:, :shown], self.shoppers.serial[block.shopper]

@@ -20,7 +20,7 @@ from features.events import (
     encode,
     impression_id,
 )
-from features.record import Event
+from features.record import Record
 from simulator.city.config import CityConfig
 from simulator.city.draws import Floats, Ints
 from simulator.city.listings import Listings
@@ -53,7 +53,7 @@ def _place(x: float, y: float) -> dict[str, Scalar]:
     }
 
 
-def item(listings: Listings, shops: Shops, slot: int, time_us: int, image_uri: str | None) -> Event:
+def item(listings: Listings, shops: Shops, slot: int, time_us: int, image_uri: str | None) -> Record:
     """A listing as its shop publishes it: nothing of what is hidden."""
     name = listings.item_id(slot)
     shop = int(listings.shop[slot])
@@ -71,10 +71,10 @@ def item(listings: Listings, shops: Shops, slot: int, time_us: int, image_uri: s
         title=listings.title[slot] or None, description=listings.description[slot] or None, image_uri=image_uri,
         attributes=attributes,
     )  # fmt: skip
-    return Event("items", name, time_us, encode(value))
+    return Record("items", name, time_us, encode(value))
 
 
-def user(shoppers: Shoppers, slot: int, time_us: int) -> Event:
+def user(shoppers: Shoppers, slot: int, time_us: int) -> Record:
     """A shopper's profile, as a shop would know it."""
     name = user_id(int(shoppers.serial[slot]))
     income = float(shoppers.income[slot])
@@ -89,18 +89,18 @@ def user(shoppers: Shoppers, slot: int, time_us: int) -> Event:
         event_id=_event_id("users", name, time_us), event_time=moments([time_us])[0], schema_version=SCHEMA_VERSION,
         user_id=name, profile=profile,
     )  # fmt: skip
-    return Event("users", name, time_us, encode(value))
+    return Record("users", name, time_us, encode(value))
 
 
-def gone(topic: str, name: str, time_us: int) -> Event:
+def gone(topic: str, name: str, time_us: int) -> Record:
     """An item or user that is no more."""
-    return Event(topic, name, time_us, None)
+    return Record(topic, name, time_us, None)
 
 
 def impressions(
     names: list[str], users: list[str], times_us: Ints, contexts: list[dict[str, Scalar]], policies: list[str],
     items: list[list[str]], prices: Ints, propensities: Floats,
-) -> list[Event]:  # fmt: skip
+) -> list[Record]:  # fmt: skip
     """Impressions of a block of logged requests, in order."""
     texts = moments(times_us)
     times = times_us.tolist()
@@ -109,7 +109,7 @@ def impressions(
         names, users, times, texts, contexts, policies, items, prices.tolist(), propensities.tolist(), strict=True
     )
     return [
-        Event(
+        Record(
             "impressions", who, time,
             encode(Impression(
                 event_id=impression_id(name), event_time=text, schema_version=SCHEMA_VERSION, request_id=name,
@@ -128,7 +128,7 @@ def impressions(
 def outcome(
     config: CityConfig, topic: str, name: str | None, who: str, one: str, time_us: int, text: str, quantity: int = 1,
     price: int = 0,
-) -> Event:  # fmt: skip
+) -> Record:  # fmt: skip
     """A click, cart or purchase."""
     event_id = _event_id(topic, name or who, one, time_us)
     if topic == "purchases":
@@ -136,12 +136,12 @@ def outcome(
             event_id=event_id, event_time=text, schema_version=SCHEMA_VERSION, user_id=who, item_id=one,
             request_id=name, quantity=quantity, amount_minor=quantity * price, currency=config.currency,
         )  # fmt: skip
-        return Event(topic, who, time_us, encode(value))
+        return Record(topic, who, time_us, encode(value))
     kind = Click if topic == "clicks" else Cart
     event = kind(
         event_id=event_id, event_time=text, schema_version=SCHEMA_VERSION, user_id=who, item_id=one, request_id=name
     )
-    return Event(topic, who, time_us, encode(event))
+    return Record(topic, who, time_us, encode(event))
 
 
 def _event_id(*parts: object) -> str:

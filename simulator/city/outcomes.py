@@ -10,7 +10,7 @@ from operator import attrgetter
 import numpy as np
 import pyarrow as pa
 
-from features.record import Event
+from features.record import Record
 from simulator.city import messages
 from simulator.city.answers import Answers
 from simulator.city.choice import Chances
@@ -22,7 +22,7 @@ from simulator.city.truth import candidate_rows
 
 def outcome_events(
     config: CityConfig, listings: Listings, names: list[str], serials: Ints, time_us: Ints, seen: Ints, done: Answers
-) -> list[Event]:
+) -> list[Record]:
     """Clicks, carts and purchases, in the order of time.
 
     Args:

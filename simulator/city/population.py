@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from features.record import Event
+from features.record import Record
 from simulator.city import messages
 from simulator.city.choice import Homes
 from simulator.city.config import CityConfig
@@ -35,7 +35,7 @@ class Population:
             self._turnover(day)
             self._elsewhere(day)
 
-    def events(self, moment: int) -> Iterator[Event]:
+    def events(self, moment: int) -> Iterator[Record]:
         """The morning's changes, a millisecond apart."""
         for place, slot in enumerate(self._new):
             if self._gone:

@@ -9,7 +9,7 @@ from operator import attrgetter
 import numpy as np
 
 from features.errors import DataError, UsageError
-from features.record import Event
+from features.record import Record
 from features.times import day_start
 from simulator.city import messages, warmup
 from simulator.city.environment import Environment
@@ -43,7 +43,7 @@ class City(Environment):
         True
     """
 
-    def history(self, first_day: dt.date, days: int) -> Iterator[Event]:
+    def history(self, first_day: dt.date, days: int) -> Iterator[Record]:
         """Catalogue and events of days under the logging policy, in the order of their times.
 
         From the first logged day (`config.start`) it begins with the weeks of purchases before it. Outcomes of the
@@ -59,7 +59,7 @@ class City(Environment):
         first = self.index(first_day)
         begin = -self.config.warm_up_days if first == 0 else first
         self._live_until(begin)
-        pending: list[Event] = []
+        pending: list[Record] = []
         for day in range(begin, first + days):
             self._open(day)
             yield from self._live(day, pending)
@@ -67,7 +67,7 @@ class City(Environment):
         pending.sort(key=_time)
         yield from pending
 
-    def catalogue_events(self, day: dt.date) -> Iterator[Event]:
+    def catalogue_events(self, day: dt.date) -> Iterator[Record]:
         """What changes in listings and shoppers as the day begins; all of them on the very first day."""
         self._at(day)
         yield from self._catalogue_events()
@@ -87,7 +87,7 @@ class City(Environment):
 
     def answer(
         self, request: Request, shown: Sequence[str], policy: str = "", positions: Sequence[int] | None = None
-    ) -> list[Event]:
+    ) -> list[Record]:
         """What the shopper does with a list: clicks, carts, purchases, in the order of time.
 
         Args:
@@ -164,7 +164,7 @@ class City(Environment):
                 pass
             self._close()
 
-    def _live(self, day: int, pending: list[Event] | None) -> Iterator[Event]:
+    def _live(self, day: int, pending: list[Record] | None) -> Iterator[Record]:
         """Events of the day; late outcomes are left in `pending`. With None nothing is made, only lived."""
         end_of_day = day_start(self.date(day + 1))
         if pending is not None:  # outcomes of yesterday may fall between the morning's changes
@@ -183,7 +183,7 @@ class City(Environment):
                 end = end_of_day if last else int(self.plan.time_us[start + BLOCK])
                 yield from _merge(pending, shown + outcomes, end)
 
-    def _catalogue_events(self) -> Iterator[Event]:
+    def _catalogue_events(self) -> Iterator[Record]:
         moment = day_start(self.date(self._day or 0))
         for event in self.population.events(moment):
             moment = event.time_us
@@ -191,7 +191,7 @@ class City(Environment):
         yield from self.catalogue.events(moment)
 
 
-def _merge(pending: list[Event], fresh: list[Event], until: int) -> Iterator[Event]:
+def _merge(pending: list[Record], fresh: list[Record], until: int) -> Iterator[Record]:
     """Events before a moment, in order; later ones stay."""
     pending.extend(fresh)
     pending.sort(key=_time)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from features.record import Event
+from features.record import Record
 from simulator.city import draws, messages
 from simulator.city.choice import Choice, Homes, request_keys
 from simulator.city.draws import Floats, Ints
@@ -53,7 +53,7 @@ def purchases(
     return shopper, category, time, quantity, found
 
 
-def events(city: City, bought: tuple[Ints, Ints, Floats, Ints, Ints], day_start_us: int) -> list[Event]:
+def events(city: City, bought: tuple[Ints, Ints, Floats, Ints, Ints], day_start_us: int) -> list[Record]:
     """Purchase events, which name no request."""
     shopper, _, time, quantity, slots = bought
     times = day_start_us + ((time - (city.plan.time[0] // 1)) * 86_400e6).astype(np.int64)

@@ -31,7 +31,7 @@ from features.events import (
     event_id,
     impression_id,
 )
-from features.record import Event
+from features.record import Record
 from features.times import DAY, SECOND, format_us, to_datetime
 from simulator.completejourney.data import WEEK_ONE, Basket, Journey, week_start
 
@@ -55,7 +55,7 @@ class Request:
 
 def replay(
     from_us: int, to_us: int, *, seed: int = 0, photo: Callable[[str, int], str | None] | None = None
-) -> Iterator[Event]:
+) -> Iterator[Record]:
     """Events of the baskets paid in [from_us, to_us), in the order of their known time.
 
     First come the listings and households that the range mentions, as they stood at `from_us`, with the times at which
@@ -105,7 +105,7 @@ def _candidates(basket: Basket, promoted: NDArray[np.int64], seed: int) -> NDArr
     return draw.permutation(np.concatenate([bought, others]))
 
 
-def _impressions(requests: list[Request], listings: list[tuple[int, int, int]]) -> Iterator[Event]:
+def _impressions(requests: list[Request], listings: list[tuple[int, int, int]]) -> Iterator[Record]:
     """The lists, a second before the till's stamp: what the basket holds is known only after them."""
     weeks: dict[int, list[int]] = defaultdict(list)
     prices: dict[int, list[int]] = defaultdict(list)
@@ -128,10 +128,10 @@ def _impressions(requests: list[Request], listings: list[tuple[int, int, int]]) 
             user_id=str(basket.household_id), items=shown, context=context, policy="promoted",
             feature_cutoff=format_us(time_us),
         )  # fmt: skip
-        yield Event("impressions", event.user_id, time_us, encode(event))
+        yield Record("impressions", event.user_id, time_us, encode(event))
 
 
-def _purchases(requests: list[Request]) -> Iterator[Event]:
+def _purchases(requests: list[Request]) -> Iterator[Record]:
     """Everything that was bought, promoted or not, by the basket's request id: so nothing credits an earlier list."""
     for request in requests:
         basket = request.basket
@@ -144,14 +144,14 @@ def _purchases(requests: list[Request]) -> Iterator[Event]:
                 schema_version=SCHEMA_VERSION, user_id=user, item_id=str(product), quantity=quantity,
                 amount_minor=amount, currency=CURRENCY, request_id=name,
             )  # fmt: skip
-            yield Event("purchases", user, basket.time_us, encode(event))
+            yield Record("purchases", user, basket.time_us, encode(event))
 
 
 def _request_id(basket: Basket) -> str:
     return f"cj-{basket.basket_id}"
 
 
-def _users(journey: Journey, households: set[int]) -> Iterator[Event]:
+def _users(journey: Journey, households: set[int]) -> Iterator[Record]:
     """Profiles, as if known before the first week: the package dates none of them."""
     profiles, time_us = journey.households(), week_start(1)
     for household in sorted(households):
@@ -159,7 +159,7 @@ def _users(journey: Journey, households: set[int]) -> Iterator[Event]:
             event_id=event_id(NAME, "user", household), event_time=format_us(time_us), schema_version=SCHEMA_VERSION,
             user_id=str(household), profile=dict(profiles.get(household, {})),
         )  # fmt: skip
-        yield Event("users", event.user_id, time_us, encode(event))
+        yield Record("users", event.user_id, time_us, encode(event))
 
 
 def _items(
@@ -169,7 +169,7 @@ def _items(
     from_us: int,
     to_us: int,
     photo: Callable[[str, int], str | None],
-) -> Iterator[Event]:
+) -> Iterator[Record]:
     """Listings: of each product the last one before the range, and all in it."""
     standing: dict[int, int] = {}
     for product, week, _ in listings:
@@ -180,7 +180,7 @@ def _items(
         time_us = week_start(week)
         if standing[product] <= week and time_us < to_us:
             item = _item(product, time_us, price, words.get(product, {}), photo)
-            yield Event("items", item.item_id, time_us, encode(item))
+            yield Record("items", item.item_id, time_us, encode(item))
 
 
 def _item(

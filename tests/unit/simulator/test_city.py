@@ -13,7 +13,7 @@ import pytest
 
 from features.errors import DataError, UsageError
 from features.events import Gone, Impression, Item, decode
-from features.record import Event
+from features.record import Record
 from features.times import DAY, HOUR, day_start
 from simulator.city import draws
 from simulator.city.choice import examination
@@ -26,17 +26,17 @@ DAYS = 6
 SMALL = CityConfig.small(photos=False)
 
 
-def lived(config: CityConfig, seed: int, days: int = DAYS) -> list[Event]:
+def lived(config: CityConfig, seed: int, days: int = DAYS) -> list[Record]:
     return list(City(config, seed).history(config.start, days))
 
 
 @pytest.fixture(scope="module")
-def events() -> list[Event]:
+def events() -> list[Record]:
     return lived(SMALL, 3)
 
 
 @pytest.fixture(scope="module")
-def values(events: list[Event]) -> dict[str, list[dict]]:
+def values(events: list[Record]) -> dict[str, list[dict]]:
     by_topic: dict[str, list[dict]] = defaultdict(list)
     for event in events:
         if event.value is not None:
@@ -44,11 +44,11 @@ def values(events: list[Event]) -> dict[str, list[dict]]:
     return by_topic
 
 
-def digest(events: list[Event]) -> str:
+def digest(events: list[Record]) -> str:
     return hashlib.sha256(b"".join(repr(event).encode() for event in events)).hexdigest()
 
 
-def test_same_seed_same_bytes(events: list[Event]) -> None:
+def test_same_seed_same_bytes(events: list[Record]) -> None:
     assert digest(lived(SMALL, 3)) == digest(events)
     assert digest(lived(SMALL, 4, 1)) != digest(lived(SMALL, 3, 1))
 
@@ -63,7 +63,7 @@ def test_same_seed_same_photos() -> None:
     assert sum(uri is not None for uri in uris) > 90 and len(set(uris)) > 90
 
 
-def test_every_event_is_valid_and_in_order(events: list[Event]) -> None:
+def test_every_event_is_valid_and_in_order(events: list[Record]) -> None:
     last = 0
     for event in events:
         decode(event.topic, event.key.encode(), event.value, event.time_us)
@@ -81,7 +81,7 @@ def test_weeks_of_purchases_come_first(values: dict[str, list[dict]]) -> None:
     assert all(one["at"] >= start for topic in ("impressions", "clicks", "carts") for one in values[topic])
 
 
-def test_only_live_listings_are_shown(events: list[Event]) -> None:
+def test_only_live_listings_are_shown(events: list[Record]) -> None:
     live: set[str] = set()
     for event in events:
         one = decode(event.topic, event.key.encode(), event.value, event.time_us)

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from features.errors import UsageError
-from features.events import Event as AnyEvent
-from features.events import Gone, Impression, Item, Purchase, User, decode
+from features.events import Event, Gone, Impression, Item, Purchase, User, decode
 from features.layout import Layout
-from features.record import Event
+from features.record import Record
 from features.times import DAY, SECOND, day_start
 from simulator.completejourney.data import Basket, Journey, week_start
 from simulator.completejourney.photos import Photos, class_of
@@ -23,7 +22,7 @@ FROM = day_start(dt.date(2017, 3, 5))
 TO = FROM + 2 * DAY  # a promotion week begins on the second day
 
 
-def decoded(events: list[Event]) -> list[AnyEvent]:
+def decoded(events: list[Record]) -> list[Event]:
     """The events as ingest reads them, Kafka's milliseconds included."""
     found = []
     for event in events:
@@ -35,12 +34,12 @@ def decoded(events: list[Event]) -> list[AnyEvent]:
 
 
 @pytest.fixture(scope="module")
-def events() -> list[Event]:
+def events() -> list[Record]:
     return list(replay(FROM, TO))
 
 
 @pytest.fixture(scope="module")
-def read(events: list[Event]) -> list[AnyEvent]:
+def read(events: list[Record]) -> list[Event]:
     return decoded(events)
 
 
@@ -54,7 +53,7 @@ def baskets(journey: Journey) -> dict[str, Basket]:
     return {f"cj-{basket.basket_id}": basket for basket in journey.baskets(FROM, TO)}
 
 
-def test_events_come_in_order_of_known_time_and_happened_then(events: list[Event], read: list[AnyEvent]) -> None:
+def test_events_come_in_order_of_known_time_and_happened_then(events: list[Record], read: list[Event]) -> None:
     times = [event.time_us for event in events]
     assert times == sorted(times)
     assert [event.event_time_us for event in read] == times
@@ -62,12 +61,12 @@ def test_events_come_in_order_of_known_time_and_happened_then(events: list[Event
     assert max(times) < TO
 
 
-def test_event_ids_differ_and_repeat(events: list[Event], read: list[AnyEvent]) -> None:
+def test_event_ids_differ_and_repeat(events: list[Record], read: list[Event]) -> None:
     assert len({event.event_id for event in read}) == len(read)
     assert list(replay(FROM, TO)) == events
 
 
-def test_an_event_does_not_depend_on_the_range_it_is_published_in(events: list[Event]) -> None:
+def test_an_event_does_not_depend_on_the_range_it_is_published_in(events: list[Record]) -> None:
     first, second = list(replay(FROM, FROM + DAY)), list(replay(FROM + DAY, TO))
     everything = set(events)
     assert set(first) | set(second) <= everything
@@ -76,7 +75,7 @@ def test_an_event_does_not_depend_on_the_range_it_is_published_in(events: list[E
         assert parts == {event for event in everything if event.topic == topic}
 
 
-def test_another_seed_draws_other_candidates(events: list[Event]) -> None:
+def test_another_seed_draws_other_candidates(events: list[Record]) -> None:
     other = list(replay(FROM, FROM + DAY, seed=1))
     mine = {event.key: event.value for event in events if event.topic == "impressions"}
     yours = {event.key: event.value for event in other if event.topic == "impressions"}
@@ -84,7 +83,7 @@ def test_another_seed_draws_other_candidates(events: list[Event]) -> None:
 
 
 def test_candidates_were_promoted_and_a_fifth_of_them_was_bought(
-    read: list[AnyEvent], journey: Journey, baskets: dict[str, Basket]
+    read: list[Event], journey: Journey, baskets: dict[str, Basket]
 ) -> None:
     promoted = {week: journey.promoted(week) for week in {basket.week for basket in baskets.values()}}
     shown = bought = 0
@@ -101,7 +100,7 @@ def test_candidates_were_promoted_and_a_fifth_of_them_was_bought(
     assert shown == 5 * bought > 5000
 
 
-def test_what_is_bought_without_promotion_flows_but_is_never_a_candidate(read: list[AnyEvent]) -> None:
+def test_what_is_bought_without_promotion_flows_but_is_never_a_candidate(read: list[Event]) -> None:
     shown = {(e.request_id, item.item_id) for e in read if isinstance(e, Impression) for item in e.items}
     purchases = [(e.request_id, e.item_id) for e in read if isinstance(e, Purchase)]
     assert sum(pair not in shown for pair in purchases) > len(purchases) / 3
@@ -109,7 +108,7 @@ def test_what_is_bought_without_promotion_flows_but_is_never_a_candidate(read: l
     assert {request for request, _ in purchases} > requests  # baskets without a promoted item make no request
 
 
-def test_the_place_in_the_list_says_nothing(read: list[AnyEvent], baskets: dict[str, Basket]) -> None:
+def test_the_place_in_the_list_says_nothing(read: list[Event], baskets: dict[str, Basket]) -> None:
     places: list[float] = []
     for event in read:
         if isinstance(event, Impression):
@@ -118,7 +117,7 @@ def test_the_place_in_the_list_says_nothing(read: list[AnyEvent], baskets: dict[
     assert abs(float(np.mean(places)) - 0.5) < 4 * 0.29 / len(places) ** 0.5  # uniform: mean 1/2, deviation .29
 
 
-def test_a_list_is_known_before_anything_of_its_basket(read: list[AnyEvent]) -> None:
+def test_a_list_is_known_before_anything_of_its_basket(read: list[Event]) -> None:
     shown = {e.request_id: e for e in read if isinstance(e, Impression)}
     assert all(e.feature_cutoff == e.event_time for e in shown.values())
     for event in read:
@@ -126,7 +125,7 @@ def test_a_list_is_known_before_anything_of_its_basket(read: list[AnyEvent]) -> 
             assert shown[event.request_id].event_time_us == event.event_time_us - SECOND
 
 
-def test_every_item_and_user_is_known_when_it_is_needed(read: list[AnyEvent]) -> None:
+def test_every_item_and_user_is_known_when_it_is_needed(read: list[Event]) -> None:
     items: dict[str, Item] = {}
     users = {e.user_id for e in read if isinstance(e, User)}
     for event in read:
@@ -153,7 +152,7 @@ def test_prices_hold_nothing_of_the_week_they_are_for(journey: Journey) -> None:
     assert len(first_sold_later) < len(products) / 20  # listed by their first sale, at their category's price
 
 
-def test_titles_are_the_product_descriptions_and_some_are_missing(read: list[AnyEvent]) -> None:
+def test_titles_are_the_product_descriptions_and_some_are_missing(read: list[Event]) -> None:
     items = [event for event in read if isinstance(event, Item)]
     assert Counter(item.title is None for item in items)[False] > 0.95 * len(items)
     assert all(item.image_uri is None for item in items)
