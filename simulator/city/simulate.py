@@ -173,7 +173,10 @@ class City(Environment):
             bought = warmup.purchases(self.seed, day, self.plan, self.choice, self.homes, self.retrieval)
             self._bought["warm-up"] = bought
             if pending is not None:
-                yield from _merge(pending, warmup.events(self, bought, day_start(self.date(day))), end_of_day)
+                known = warmup.events(
+                    self.config, self.shoppers, self.catalogue.listings, self.plan, bought, day_start(self.date(day))
+                )
+                yield from _merge(pending, known, end_of_day)
             return
         for start in range(0, len(self.plan), BLOCK):
             block = self.plan[start : start + BLOCK]

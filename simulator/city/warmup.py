@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from features.record import Record
 from simulator.city import draws, messages
 from simulator.city.choice import Choice, Homes, request_keys
+from simulator.city.config import CityConfig
 from simulator.city.draws import Floats, Ints
+from simulator.city.listings import Listings
 from simulator.city.plan import Plan
 from simulator.city.policy import Retrieval
-
-if TYPE_CHECKING:
-    from simulator.city.simulate import City
+from simulator.city.world import Shoppers
 
 BOUGHT_A_VISIT = 1.0  # mean purchases a visit
 
@@ -53,18 +51,29 @@ def purchases(
     return shopper, category, time, quantity, found
 
 
-def events(city: City, bought: tuple[Ints, Ints, Floats, Ints, Ints], day_start_us: int) -> list[Record]:
-    """Purchase events, which name no request."""
+def events(
+    config: CityConfig, shoppers: Shoppers, listings: Listings, plan: Plan,
+    bought: tuple[Ints, Ints, Floats, Ints, Ints], day_start_us: int,
+) -> list[Record]:  # fmt: skip
+    """Purchase events, which name no request.
+
+    Args:
+        config: The city's settings.
+        shoppers: Who bought, by slot.
+        listings: What was bought, by slot.
+        plan: The day's visits.
+        bought: What `purchases` returned.
+        day_start_us: When the day began, µs UTC.
+    """
     shopper, _, time, quantity, slots = bought
-    times = day_start_us + ((time - (city.plan.time[0] // 1)) * 86_400e6).astype(np.int64)
-    listings = city.catalogue.listings
+    times = day_start_us + ((time - (plan.time[0] // 1)) * 86_400e6).astype(np.int64)
     return [
         messages.outcome(
-            city.config, "purchases", None, messages.user_id(who), listings.item_id(slot), moment, text, many,
+            config, "purchases", None, messages.user_id(who), listings.item_id(slot), moment, text, many,
             int(listings.price[slot]),
         )
         for who, slot, moment, text, many in zip(
-            city.shoppers.serial[shopper].tolist(), slots.tolist(), times.tolist(), messages.moments(times),
+            shoppers.serial[shopper].tolist(), slots.tolist(), times.tolist(), messages.moments(times),
             quantity.tolist(), strict=True,
         )
     ]  # fmt: skip
