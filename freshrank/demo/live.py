@@ -1,4 +1,4 @@
-"""The city lives a day against the gateway: it asks for lists, shops from what it gets, and everything goes to Kafka.
+"""A day is lived against the gateway: users ask for lists, act on what they get, and everything goes to Kafka.
 
 The gateway publishes impressions; this side publishes what follows from them. Simulated time never runs backwards: what
 happened before a request is published before the request is sent, so that the log reads like that day's own.
@@ -14,28 +14,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from features.errors import UnreachableError
 from features.proxies import trust_env
 from features.record import Record
 from features.times import format_us
 from freshrank.demo.plan import CHAMPION_ARM, EXPERIMENT
-
-
-class Asking(Protocol):
-    """A request of the city: who asks for a ranking of what."""
-
-    @property
-    def request_id(self) -> str: ...
-    @property
-    def user_id(self) -> str: ...
-    @property
-    def time_us(self) -> int: ...
-    @property
-    def context(self) -> dict[str, Any]: ...
-    @property
-    def candidates(self) -> Sequence[str]: ...
+from freshrank.sources import Asking
 
 
 @dataclass(frozen=True)

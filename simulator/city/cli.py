@@ -6,11 +6,28 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from features.layout import Layout
+
+if TYPE_CHECKING:
+    from features.settings import ContentSettings
+
 app = typer.Typer(help="The city.", no_args_is_help=True, add_completion=False)
+
+
+class Place(NamedTuple):
+    """What the caller's settings say.
+
+    Args:
+        layout: Encoded contents are kept beside the city's truth.
+        content: Encoders of texts and photos.
+    """
+
+    layout: Layout
+    content: ContentSettings
 
 
 @app.callback()
@@ -20,6 +37,7 @@ def _main() -> None:
 
 @app.command()
 def describe(
+    ctx: typer.Context,
     seed: Annotated[list[int] | None, typer.Option(help="Seed; may be given more than once. Default 0.")] = None,
     small: Annotated[bool, typer.Option(help="The small city of the tests.")] = False,
     off: Annotated[list[str] | None, typer.Option(help="Mechanism to switch off; more than once.")] = None,
@@ -37,7 +55,6 @@ def describe(
     from sklearn.exceptions import ConvergenceWarning
 
     from features import atomic
-    from freshrank import settings
     from simulator.city.config import CityConfig
     from simulator.city.describe import plots
     from simulator.city.describe.figures import measure
@@ -48,11 +65,11 @@ def describe(
     config = replace(config, strengths=config.strengths.off(*(off or [])))
     out = out or Path("runs/city")
     page = page or out.parent / "city.md"
-    loaded = settings.load()
+    place: Place = ctx.obj
     for one in seed or [0]:
         began = time.monotonic()
-        cache = loaded.layout.truth("city").parent / "vectors" / str(one)
-        figures, recorder = measure(config, one, loaded.content if content else None, cache, threads)
+        cache = place.layout.truth("city").parent / "vectors" / str(one)
+        figures, recorder = measure(config, one, place.content if content else None, cache, threads)
         atomic.write_text(out / f"seed-{one}.json", json.dumps(figures, indent=1))
         if not (out / "listings.png").exists() or one == (seed or [0])[0]:
             plots.listings(recorder, out / "listings.png")

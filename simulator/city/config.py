@@ -9,6 +9,18 @@ from typing import Any
 
 from features.errors import UsageError
 
+SMALL: dict[str, Any] = {
+    "shoppers": 120,
+    "zones": 3,
+    "shops": 8,
+    "categories": 20,
+    "products": 80,
+    "listings": 200,
+    "requests_per_day": 150,
+    "warm_up_days": 14,
+    "photo_px": 96,
+}
+
 
 @dataclass(frozen=True)
 class Strengths:
@@ -223,18 +235,7 @@ class CityConfig:
     @classmethod
     def small(cls, **changes: Any) -> CityConfig:
         """A city for tests: a second or two for a week of it."""
-        values: dict[str, Any] = {
-            "shoppers": 120,
-            "zones": 3,
-            "shops": 8,
-            "categories": 20,
-            "products": 80,
-            "listings": 200,
-            "requests_per_day": 150,
-            "warm_up_days": 14,
-            "photo_px": 96,
-        }
-        return cls(**(values | changes))
+        return cls(**(SMALL | changes))
 
     def scaled(self, messages_per_day: float) -> CityConfig:
         """The same city with as many shoppers and requests as give about this many Kafka messages a day.

@@ -1,4 +1,4 @@
-"""The city's truth beside what the models did: for reports alone."""
+"""The city's truth beside what rankers did: for reports alone."""
 
 from __future__ import annotations
 
@@ -43,36 +43,38 @@ class Known:
             if request in self.relevance
         }
 
-    def paired(self, previews: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, Any]:
+    def paired(self, lists: Mapping[str, Mapping[str, Sequence[str]]], treatment: str, control: str) -> dict[str, Any]:
         """Expected purchases of every arm's list for the same requests, and of the oracle's.
 
         Args:
-            previews: Request → arm → items.
+            lists: Request → arm → items; requests that lack one of the two arms are passed over.
+            treatment: An arm; the oracle's list is as long as its.
+            control: The arm it is compared with.
 
         Returns:
-            Means by arm, and CameNN's difference to popularity with a 95% bootstrap interval over requests.
+            `requests`, `means` by arm, and `<treatment>_minus_<control>` with a 95% bootstrap interval over requests.
         """
         rows = []
-        for request, arms in previews.items():
+        for request, arms in lists.items():
             known = self.relevance.get(request)
-            if known is None or not {"camenn", "popularity"} <= set(arms):
+            if known is None or not {treatment, control} <= set(arms):
                 continue
-            length = len(arms["camenn"])
+            length = len(arms[treatment])
             best = sorted(known, key=known.__getitem__, reverse=True)[:length]
-            lists = {**arms, "oracle": best}
-            rows.append({arm: expected_purchases(known, items, self.examination) for arm, items in lists.items()})
+            ranked = {**arms, "oracle": best}
+            rows.append({arm: expected_purchases(known, items, self.examination) for arm, items in ranked.items()})
         if not rows:
             return {}
         names = sorted({name for row in rows for name in row})
         values = {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
-        difference = values["camenn"] - values["popularity"]
+        difference = values[treatment] - values[control]
         rng = np.random.default_rng(0)
         means = [float(rng.choice(difference, len(difference)).mean()) for _ in range(2000)]
         low, high = np.quantile(means, [0.025, 0.975])
         return {
             "requests": len(rows),
             "means": {name: float(np.nanmean(value)) for name, value in values.items()},
-            "camenn_minus_popularity": {"mean": float(difference.mean()), "low": float(low), "high": float(high)},
+            f"{treatment}_minus_{control}": {"mean": float(difference.mean()), "low": float(low), "high": float(high)},
         }
 
     def precision(self, suspects: Sequence[tuple[str, float]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from typing import Protocol
 
 from features.errors import DataError
 from features.events import Scalar
@@ -27,6 +28,14 @@ class Request:
     time_us: int
     context: dict[str, Scalar]
     candidates: list[str]
+
+
+class Named(Protocol):
+    """Anything that names a request, whoever kept it."""
+
+    @property
+    def request_id(self) -> str:
+        """The request's name."""
 
 
 def request_ids(day: dt.date, numbers: Ints) -> list[str]:

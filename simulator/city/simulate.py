@@ -13,7 +13,7 @@ from features.record import Record
 from features.times import day_start
 from simulator.city import messages, warmup
 from simulator.city.environment import Environment
-from simulator.city.request import Request, parse_request_id
+from simulator.city.request import Named, Request, parse_request_id
 
 __all__ = ["City", "Request"]
 
@@ -86,7 +86,7 @@ class City(Environment):
                 )  # fmt: skip
 
     def answer(
-        self, request: Request, shown: Sequence[str], policy: str = "", positions: Sequence[int] | None = None
+        self, request: Named, shown: Sequence[str], policy: str = "", positions: Sequence[int] | None = None
     ) -> list[Record]:
         """What the shopper does with a list: clicks, carts, purchases, in the order of time.
 

@@ -47,8 +47,8 @@ def markdown(seeds: Seeds, config: CityConfig, pictures: str, log: str = "") -> 
         "# The city: is it fair?",
         f"Seeds {names}; means ± standard deviation over seeds. {config.shoppers:,} shoppers, {config.shops} shops, "
         f"{config.categories} categories, {config.products} products, {config.listings:,} live listings, about "
-        f"{config.requests_per_day:,} requests a day. Made by `freshrank source describe city`. Models learn from "
-        "seven logged days and "
+        f"{config.requests_per_day:,} requests a day. Made by `freshrank source describe city` from "
+        "`simulator/city/`. Models learn from seven logged days and "
         "are judged on the eighth. The expected AUC counts each shown item as a positive with its true probability; "
         "*new* are listings younger than a day.",
         "## What can be learnt", _learnable(seeds), f"![What can be learnt]({pictures}/learnable.png)",
