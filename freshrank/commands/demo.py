@@ -12,10 +12,10 @@ import typer
 
 def command(
     source: Annotated[
-        str, typer.Option(help="`city` (simulated, answers) or `completejourney` (real purchases).")
+        str, typer.Option(help="Installed source: `city` (simulated, answers), `completejourney` (real purchases), ….")
     ] = "city",
     name: Annotated[str, typer.Option(help="Folder below runs/; one of that name is replaced.")] = "",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the city, of training and of sampling.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the source, of training and of sampling.")] = 100,
     port_base: Annotated[int, typer.Option(min=1024, max=65000, help="First port of the demo's own stack.")] = 18000,
     photos: Annotated[str, typer.Option(help="completejourney: folder of the GroceryStoreDataset.")] = "",
     small: Annotated[bool, typer.Option("--small", help="A small city, as in the tests.")] = False,
@@ -33,7 +33,7 @@ def command(
     plan = Plan(name=safe_name("name", name or source), source=source, seed=seed, port_base=port_base)
     if small:
         plan = replace(plan, requests_per_day=150, shoppers=120, listings=200, previews=60, small=True)
-    done = run.run_city(plan) if source == "city" else run.run_journey(plan, photos and str(Path(photos).resolve()))
+    done = run.run(plan, photos and str(Path(photos).resolve()))
     summary, table = write(done)
     if as_json:
         print(json.dumps({"report": str(plan.folder / "report.html"), "wall_s": summary["wall_s"]}))

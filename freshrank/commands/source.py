@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,7 +15,7 @@ app = typer.Typer(help="Sources of events.", no_args_is_help=True)
 
 @app.command()
 def replay(
-    source: Annotated[str, typer.Argument(help="completejourney or city.")],
+    source: Annotated[str, typer.Argument(help="An installed source, such as city or completejourney.")],
     first: Annotated[str, typer.Option("--from", help="First moment, YYYY-MM-DD (midnight UTC) or RFC 3339.")],
     last: Annotated[str, typer.Option("--to", help="Moment at which it ends, not included; as --from.")],
     pace: Annotated[float, typer.Option(min=0, help="Seconds of event time in a second; 0 is full speed.")] = 0.0,
@@ -30,21 +29,25 @@ def replay(
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
 ) -> None:
     """Publish a range of a source's events with their own times; publishing it again adds nothing that counts twice."""
+    from features.errors import UsageError
+    from features.publish import publish
     from features.times import format_us
     from freshrank.settings import load
-    from freshrank.sources.publish import publish
-    from freshrank.sources.ranges import events
+    from freshrank.sources import find
     from freshrank.stack.addresses import resolve
 
     settings = resolve(load())
     from_us, to_us = _moment(first), _moment(last)
-    found = events(source, from_us, to_us, layout=settings.layout, seed=seed, photos=photos, options=options or [])
+    found = find(source)
+    if from_us >= to_us:
+        raise UsageError("the range is empty", field="to", value=last, remedy="name a later moment than --from")
+    records = found.records(from_us, to_us, layout=settings.layout, seed=seed, photos=photos, options=options or [])
     began = time.monotonic()
 
     def progress(count: int, time_us: int) -> None:
         print(f"{count:,} events, at {format_us(time_us)}", file=sys.stderr)
 
-    done = publish(settings.kafka, found, pace=pace or None, progress=progress)
+    done = publish(settings.kafka, records, pace=pace or None, progress=progress)
     seconds = time.monotonic() - began
     if as_json:
         print(json.dumps({"source": source, "published": done.total, "topics": done.counts, "seconds": seconds}))
@@ -56,12 +59,11 @@ def replay(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def describe(ctx: typer.Context, source: Annotated[str, typer.Argument(help="city")]) -> None:
     """Describe a source, and what can be learnt from it, in a report; `describe city --help` lists its options."""
-    from features.errors import UsageError
+    from freshrank.settings import load
+    from freshrank.sources import find
 
-    if source != "city":
-        raise UsageError("this source has no report", field="source", value=source, remedy="describe city")
-    city: Any = importlib.import_module("freshrank.sources.city.cli")
-    city.app(args=["describe", *ctx.args], prog_name="freshrank source", standalone_mode=False)
+    found, settings = find(source), load()
+    found.describe(ctx.args, settings.layout, settings.content)
 
 
 def _moment(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The city lives a day against the gateway: it asks for lists, shops from what it gets, and everything goes to Kafka.
+"""A day is lived against the gateway: users ask for lists, act on what they get, and everything goes to Kafka.
 
 The gateway publishes impressions; this side publishes what follows from them. Simulated time never runs backwards: what
 happened before a request is published before the request is sent, so that the log reads like that day's own.
@@ -14,28 +14,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from features.errors import UnreachableError
 from features.proxies import trust_env
+from features.record import Record
 from features.times import format_us
 from freshrank.demo.plan import CHAMPION_ARM, EXPERIMENT
-from freshrank.sources.event import Event
-
-
-class Asking(Protocol):
-    """A request of the city: who asks for a ranking of what."""
-
-    @property
-    def request_id(self) -> str: ...
-    @property
-    def user_id(self) -> str: ...
-    @property
-    def time_us(self) -> int: ...
-    @property
-    def context(self) -> dict[str, Any]: ...
-    @property
-    def candidates(self) -> Sequence[str]: ...
+from freshrank.sources import Asking
 
 
 @dataclass(frozen=True)
@@ -89,8 +75,8 @@ class Live:
     def __init__(
         self,
         url: str,
-        answer: Callable[[Any, dict[str, Any]], Iterable[Event]],
-        publish: Callable[[Sequence[Event]], None],
+        answer: Callable[[Any, dict[str, Any]], Iterable[Record]],
+        publish: Callable[[Sequence[Record]], None],
         log: Path,
         timeout_s: float = 10.0,
     ) -> None:
@@ -99,13 +85,13 @@ class Live:
         self._client = httpx.Client(base_url=url, timeout=timeout_s, trust_env=trust_env(url))
         self._answer, self._publish = answer, publish
         self.log = log
-        self._due: list[tuple[int, int, Event]] = []
+        self._due: list[tuple[int, int, Record]] = []
         self._order = itertools.count()
         self._began = time.monotonic()
         self.pace_s = 0.0  # seconds between two requests
         self.versions: list[int] = []  # version behind each list of the champion's arm, in order
 
-    def schedule(self, events: Iterable[Event]) -> None:
+    def schedule(self, events: Iterable[Record]) -> None:
         """Events to publish when their time has come."""
         for event in events:
             heapq.heappush(self._due, (event.time_us, next(self._order), event))
@@ -184,7 +170,7 @@ class Live:
         began: float,
         status: int,
         answer: dict[str, Any] | None = None,
-        events: Sequence[Event] = (),
+        events: Sequence[Record] = (),
         ended: float | None = None,
     ) -> Answered:
         ended = time.monotonic() if ended is None else ended

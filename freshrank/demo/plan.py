@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.errors import UsageError
-
-SOURCES = ("city", "completejourney")
 EXPERIMENT, CHAMPION_ARM = "ranker", "camenn"
 ARMS = {"uniform": 0.10, "popularity": 0.45, "camenn": 0.45}
 EXPERIMENTS = f"""\
@@ -19,7 +17,6 @@ uniform = {{ share = {ARMS["uniform"]}, policy = "uniform" }}
 popularity = {{ share = {ARMS["popularity"]}, alias = "popularity" }}
 camenn = {{ share = {ARMS["camenn"]}, alias = "champion" }}
 """
-JOURNEY_FROM, JOURNEY_DAY = dt.date(2017, 9, 1), dt.date(2017, 10, 12)  # six weeks of purchases, then the day judged
 
 
 @dataclass(frozen=True)
@@ -28,16 +25,15 @@ class Plan:
 
     Args:
         name: Folder below `runs/`.
-        source: `city` or `completejourney`.
-        seed: Of the city, of training, of sampling.
+        source: An installed source, such as `city`.
+        seed: Of the source, of training, of sampling.
         runs: Folder of all runs.
         port_base: First port of the demo's own stack.
-        requests_per_day: Requests of the city a day.
-        shoppers: Shoppers of the city.
-        listings: Live listings of the city.
-        history_days: Logged days before the lived one.
+        requests_per_day: Requests a day, where users are simulated.
+        shoppers: Those users.
+        listings: Live listings, where they are simulated.
         previews: Live requests for which both arms' lists are compared.
-        small: A city for tests.
+        small: A demo for tests.
     """
 
     name: str
@@ -48,13 +44,8 @@ class Plan:
     requests_per_day: int = 1600
     shoppers: int = 1500
     listings: int = 2000
-    history_days: int = 8
     previews: int = 400
     small: bool = False
-
-    def __post_init__(self) -> None:
-        if self.source not in SOURCES:
-            raise UsageError("no such source", field="source", value=self.source, remedy=f"one of {', '.join(SOURCES)}")
 
     @property
     def folder(self) -> Path:
@@ -66,12 +57,21 @@ class Plan:
         """The run's settings."""
         return self.folder / "freshrank.toml"
 
-    def day(self, first: dt.date, number: int) -> dt.date:
-        """Day 1 is the first logged day."""
-        return first + dt.timedelta(days=number - 1)
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The sizes as options of a simulation."""
+        return (
+            f"requests_per_day={self.requests_per_day}",
+            f"shoppers={self.shoppers}",
+            f"listings={self.listings}",
+        )
 
-    def settings(self) -> str:
-        """The run's `freshrank.toml`."""
+    def settings(self, features: Mapping[str, Sequence[str]]) -> str:
+        """The run's `freshrank.toml`.
+
+        Args:
+            features: Settings `features.*` that the source wants.
+        """
         lines = [
             "[stack]",
             'dir = "stack"',
@@ -100,10 +100,8 @@ class Plan:
             "list_length = 20",
             "young_slots = 3",
         ]
-        if self.source == "completejourney":
-            lines += ["[features]", 'context = ["zone", "hour", "weekday"]', 'item = ["department", "package_size"]']
-            lines += ['user = ["age", "income", "home_ownership", "marital_status", "household_size", "kids_count"]']
-            lines += ["item_numbers = []"]
+        if features:
+            lines += ["[features]", *(f"{name} = {json.dumps(list(values))}" for name, values in features.items())]
         if self.small:  # too little to learn from: the gate lets everything through, so that every step is walked
             lines += ["[gate]", "min_requests = 1", "min_positives = 1", "max_auc_loss = 1.0", "over_popularity = -1.0"]
             lines += ["max_calibration_error = 1000.0", "max_log_loss_over_popularity = 1000.0"]

@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from features import atomic
-from features.errors import UnreachableError
+from features.errors import UnreachableError, UsageError
 from features.eventlog.dead import count as dead_letters
-from features.times import format_us, run_cut, run_start
+from features.times import format_us, run_cut
+from freshrank.demo.days import SimulatedDays
 from freshrank.demo.live import Answered, Live, wait_for_gateway
-from freshrank.demo.plan import EXPERIMENTS, JOURNEY_DAY, JOURNEY_FROM, Plan
-from freshrank.demo.shoppers import Outbox, Shoppers
+from freshrank.demo.outbox import Outbox
+from freshrank.demo.plan import EXPERIMENTS, Plan
 from freshrank.demo.steps import MemoryWatch, Steps
 from freshrank.environment import PREFIX
 from freshrank.settings import Settings, load
-from freshrank.sources.city.simulate import Request
+from freshrank.sources import Asking, Source, find
 from freshrank.stack.addresses import gateway_url, resolve
 from freshrank.stack.processes import stack_id
 
@@ -65,66 +66,67 @@ class Done:
     previews: dict[str, dict[str, list[str]]]
 
 
-def run_city(plan: Plan) -> Done:
-    """Run the demo on the city.
+def run(plan: Plan, photos: str = "") -> Done:
+    """Run the demo: history trains a first model, which is judged; where users can be asked, days are lived after it.
 
     Args:
         plan: What to do.
+        photos: Folder of photos, for a source that makes none; empty: items without photos.
 
     Returns:
         What the report is made from.
+
+    Raises:
+        UsageError: If the source is not installed, or makes its own photos and got some.
     """
     began = time.monotonic()
-    settings = prepare(plan)
+    source = find(plan.source)
+    settings = prepare(plan, source)
     steps = Steps(plan.folder, {PREFIX + "SETTINGS": str(plan.settings_file)})
+    simulation = source.simulation(settings.layout, plan.seed, small=plan.small, options=plan.options)
+    if simulation is not None and photos:
+        raise UsageError("this source makes its own", field="photos", value=photos, remedy="leave it out")
     with stack(steps), MemoryWatch(stack_id(settings.stack.dir)) as memory:
-        first, second, published = _city(plan, settings, steps)
+        if simulation is None:
+            first, second, published = _replayed(plan, source, steps, photos)
+        else:
+            days = SimulatedDays(simulation, source.first_day, source.judged_day, settings.kafka)
+            first, second, published = _lived(plan, days, settings, steps)
         dead = dead_letters(settings.kafka)
     wall_s, peak_mb = time.monotonic() - began, memory.peak_mb
     versions, previews = live_versions(settings), read_previews(plan)
     return Done(plan, settings, first, second, published, steps.seconds, wall_s, peak_mb, dead, versions, previews)
 
 
-def run_journey(plan: Plan, photos: str = "") -> Done:
-    """Run the demo on real purchases: seven days train, the eighth judges; nobody answers, so nothing is lived.
-
-    Args:
-        plan: What to do.
-        photos: Folder of the GroceryStoreDataset; empty: items without photos.
-
-    Returns:
-        What the report is made from.
-    """
-    began = time.monotonic()
-    settings = prepare(plan)
-    steps = Steps(plan.folder, {PREFIX + "SETTINGS": str(plan.settings_file)})
-    day = JOURNEY_DAY
-    with stack(steps), MemoryWatch(stack_id(settings.stack.dir)) as memory:
-        words = ["source", "replay", plan.source, "--seed", str(plan.seed), "--from", JOURNEY_FROM.isoformat()]
-        words += ["--to", format_us(run_cut(day)), *(["--photos", photos] if photos else [])]
-        published = steps.command("history", "real purchases go to Kafka", *words)["topics"]
-        steps.command("features_apply", "feature definitions", "features", "apply")
-        retrain(steps, "run_1", day.isoformat())
-        dead = dead_letters(settings.kafka)
-    wall_s, peak_mb, versions = time.monotonic() - began, memory.peak_mb, live_versions(settings)
-    return Done(plan, settings, day, day, published, steps.seconds, wall_s, peak_mb, dead, versions, {})
+def _replayed(plan: Plan, source: Source, steps: Steps, photos: str) -> tuple[dt.date, dt.date, dict[str, int]]:
+    """History trains, its last day judges; nobody answers, so nothing is lived."""
+    day = source.judged_day
+    words = ["source", "replay", plan.source, "--seed", str(plan.seed), "--from", source.first_day.isoformat()]
+    words += ["--to", format_us(run_cut(day)), *(["--photos", photos] if photos else [])]
+    published = steps.command("history", "events of the past go to Kafka", *words)["topics"]
+    steps.command("features_apply", "feature definitions", "features", "apply")
+    retrain(steps, "run_1", day.isoformat())
+    return day, day, published
 
 
-def _city(plan: Plan, settings: Settings, steps: Steps) -> tuple[dt.date, dt.date, dict[str, int]]:
+def _lived(
+    plan: Plan, days: SimulatedDays, settings: Settings, steps: Steps
+) -> tuple[dt.date, dt.date, dict[str, int]]:
+    """History trains a first model, a day is lived against the gateway, a second model is swapped in under traffic."""
     url = gateway_url(settings)
-    shoppers = Shoppers(plan, settings.layout, settings.kafka)
-    with steps.timed("history", f"the city shops for four weeks and lives {plan.history_days} days") as said:
-        published = shoppers.publish_history()
+    with steps.timed("history", f"{plan.source} lives until {days.judged} and tells Kafka") as said:
+        published = days.publish_history()
         said.append(f"{sum(published.values())} records to Kafka")
     steps.command("features_apply", "feature definitions", "features", "apply")
-    first, second = shoppers.day(plan.history_days), shoppers.day(plan.history_days + 1)
+    first, second = days.judged, days.judged + dt.timedelta(days=1)
+    third = second + dt.timedelta(days=1)
     retrain(steps, "run_1", first.isoformat())
     wait_for_gateway(url)
     with Outbox(settings.kafka) as send:
-        live = Live(url, shoppers.answer, send, plan.folder / LIVE)
-        live.schedule(shoppers.late)
-        with steps.timed("live", f"the city lives {second} against the gateway") as said:
-            requests = awake(shoppers, plan.history_days + 1)
+        live = Live(url, days.answer, send, plan.folder / LIVE)
+        live.schedule(days.late)
+        with steps.timed("live", f"{plan.source} lives {second} against the gateway") as said:
+            requests = days.requests(second)
             answered = list(live.run(requests))
             said.append(f"{len(answered)} requests, {_failed(answered)} errors")
             _need_answers(answered, settings)
@@ -132,8 +134,8 @@ def _city(plan: Plan, settings: Settings, steps: Steps) -> tuple[dt.date, dt.dat
             send.confirm()
         with steps.timed("previews", "both rankers rank the same requests, for the report") as said:
             said.append(f"{preview(live, requests, plan)} requests")
-        shoppers.publish_catalogue(plan.history_days + 2)
-        with traffic(live, shoppers, plan) as swap:
+        days.publish_catalogue(third)
+        with traffic(live, days.requests(third), plan) as swap:
             retrain(steps, "run_2", second.isoformat())
         said.append(f"{len(swap)} requests while versions were swapped, {_failed(swap)} errors")
         print(f"✓ {said[-1]}", file=sys.stderr)
@@ -152,17 +154,7 @@ def read_previews(plan: Plan) -> dict[str, dict[str, list[str]]]:
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
 
-def awake(shoppers: Shoppers, number: int) -> list[Request]:
-    """A day's requests from 02:00 UTC on.
-
-    A lived day begins at the cut of the run before it: what happened earlier would have been known to that run, which
-    is over by now.
-    """
-    day = shoppers.day(number)
-    return [request for request in shoppers.city.requests(day) if request.time_us >= run_start(day)]
-
-
-def preview(live: Live, requests: Sequence[Request], plan: Plan) -> int:
+def preview(live: Live, requests: Sequence[Asking], plan: Plan) -> int:
     """Keep the lists of both rankers for evenly spaced requests.
 
     Returns:
@@ -183,14 +175,13 @@ def retrain(steps: Steps, name: str, day: str) -> dict[str, Any]:
 
 
 @contextmanager
-def traffic(live: Live, shoppers: Shoppers, plan: Plan) -> Iterator[list[Answered]]:
-    """Requests of the next day keep coming while the block runs, and until its new version has answered one.
+def traffic(live: Live, requests: Sequence[Asking], plan: Plan) -> Iterator[list[Answered]]:
+    """Requests keep coming while the block runs, and until its new version has answered one.
 
     Yields:
         The answered requests, filled as they come.
     """
     stop, answered = threading.Event(), list[Answered]()
-    requests = awake(shoppers, plan.history_days + 2)
     live.log, live.pace_s = plan.folder / SWAP, max(0.2, SWAP_SPREAD_S / len(requests))
     thread = threading.Thread(target=lambda: answered.extend(live.run(requests, stop=stop)))
     thread.start()
@@ -206,7 +197,7 @@ def traffic(live: Live, shoppers: Shoppers, plan: Plan) -> Iterator[list[Answere
         thread.join()
 
 
-def prepare(plan: Plan) -> Settings:
+def prepare(plan: Plan, source: Source) -> Settings:
     """Make the run's folder anew, with its settings.
 
     Returns:
@@ -216,7 +207,7 @@ def prepare(plan: Plan) -> Settings:
         _down(plan)
         shutil.rmtree(plan.folder)
     plan.folder.mkdir(parents=True)
-    plan.settings_file.write_text(plan.settings(), encoding="utf-8")
+    plan.settings_file.write_text(plan.settings(source.features), encoding="utf-8")
     settings = resolve(load(plan.settings_file))
     atomic.write_text(settings.layout.root / "experiments.toml", EXPERIMENTS)
     os.environ[PREFIX + "SETTINGS"] = str(plan.settings_file)

@@ -9,9 +9,10 @@ from typing import Any
 from features.content.store import TokenStore
 from features.layout import Layout
 from freshrank.demo.live import Answered, read_log
+from freshrank.demo.plan import CHAMPION_ARM
 from freshrank.demo.run import LIVE, SWAP, Done
 from freshrank.report import catalogue, facts, judged, lived, parity
-from freshrank.report.truth import Known, known_truth
+from freshrank.sources import Oracle, find
 from trainer.data.window import Window
 
 SHOWN_LISTINGS = 8
@@ -23,6 +24,7 @@ class Gathered:
 
     Args:
         done: The demo.
+        about: What the source's events are, as a sentence begins.
         summary: Every figure, as JSON.
         rows: The lived day's answered requests.
         listings: Item → title, photo, category, price.
@@ -34,12 +36,13 @@ class Gathered:
     """
 
     done: Done
+    about: str
     summary: dict[str, Any]
     rows: list[Answered] = field(default_factory=list)
     listings: dict[str, dict[str, Any]] = field(default_factory=dict)
     suspects: list[tuple[str, float]] = field(default_factory=list)
     similarity: catalogue.Similarity | None = None
-    known: Known | None = None
+    known: Oracle | None = None
     curves: dict[str, list[tuple[float, float, int]]] = field(default_factory=dict)
     delays: list[float] = field(default_factory=list)
 
@@ -51,8 +54,9 @@ def gather(done: Done) -> Gathered:
         done: The demo.
     """
     layout, day = done.settings.layout, done.second
-    known = known_truth(layout, day) if done.plan.source == "city" else None
-    found = Gathered(done, {}, known=known)
+    source = find(done.plan.source)
+    known = source.oracle(layout, day)
+    found = Gathered(done, source.about, {}, known=known)
     found.rows = read_log(done.plan.folder / LIVE) if (done.plan.folder / LIVE).exists() else []
     swap_rows = read_log(done.plan.folder / SWAP) if (done.plan.folder / SWAP).exists() else []
     found.listings = facts.titles(layout, day)
@@ -145,7 +149,8 @@ def _lived(found: Gathered, swap_rows: list[Answered]) -> None:
     done, rows = found.done, found.rows
     if not rows:
         return
-    expected = found.known.expected({row.request_id: row.items for row in rows}) if found.known else {}
+    known = found.known
+    expected = known.expected({row.request_id: row.items for row in rows}) if known else {}
     latencies = [row.latency_ms for row in rows if row.status == 200]
     swap = lived.swap(swap_rows)
     found.summary |= {
@@ -161,5 +166,5 @@ def _lived(found: Gathered, swap_rows: list[Answered]) -> None:
         "triton_versions": done.versions,
         **parity.scores(done.settings.layout, done.second),
         **parity.features(done.settings.layout, done.second, found.summary["window"]["id"]),
-        "paired": found.known.paired(done.previews) if found.known and done.previews else None,
+        "paired": known.paired(done.previews, CHAMPION_ARM, lived.CONTROL) if known and done.previews else None,
     }

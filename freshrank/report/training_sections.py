@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from freshrank.report import figures
@@ -157,7 +158,7 @@ def catalogue(found: Gathered) -> Section:
     return Section("catalogue", "Dirty listings", lead, (), tables, [Gallery("", entries)] if entries else [])
 
 
-def _dirty(found: Gathered) -> dict[str, str]:
+def _dirty(found: Gathered) -> Mapping[str, str]:
     return found.known.dirty if found.known else {}
 
 

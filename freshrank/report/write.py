@@ -64,13 +64,14 @@ def _shown(value: Any) -> str:
 
 def _lead(found: Gathered) -> str:
     summary = found.summary
-    if found.done.plan.source == "city":
+    if found.rows:
+        truth = ", against a truth that only this page knows" if found.known else ""
         return (
-            f"A simulated city's events went through Kafka, Airflow retrained twice, and on {found.done.second} the "
-            f"city shopped from the lists of two rankers, against a truth that only this page knows. "
+            f"{found.about} went through Kafka, Airflow retrained twice, and on {found.done.second} users shopped from "
+            f"the lists of two rankers{truth}. "
             f"{summary['wall_s'] / 60:.1f} minutes, {summary['peak_rss_mb'] / 1024:.1f} GiB at most."
         )
     return (
-        f"Real purchases of grocery households went through Kafka; seven days trained a model that was judged on "
+        f"{found.about} went through Kafka; seven days trained a model that was judged on "
         f"{found.done.second}. Nobody answers here, so there are no arms. {summary['wall_s'] / 60:.1f} minutes."
     )

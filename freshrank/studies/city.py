@@ -10,8 +10,8 @@ from pathlib import Path
 from freshrank.demo.steps import Steps
 from freshrank.environment import PREFIX
 from freshrank.settings import Settings, load
+from freshrank.sources import find
 
-DAYS = 7  # of a window; the eighth judges
 PORT_BASE = 18200
 
 
@@ -52,10 +52,8 @@ def built(run: CityRun) -> tuple[Settings, dt.date]:
     Args:
         run: Which city.
     """
-    from freshrank.sources.city.config import CityConfig
-
-    first = CityConfig().start
-    day = first + dt.timedelta(days=DAYS)
+    city = find("city")
+    first, day = city.first_day, city.judged_day
     done = run.folder / "built"
     if not done.exists():
         steps = Steps(run.folder, {PREFIX + "SETTINGS": str(run.settings_file)})

@@ -11,9 +11,9 @@ from features.eventlog.read import EventLog
 from features.events import SCHEMA_VERSION, Click, Impression, Shown, encode, impression_id
 from features.kafka import consumer
 from features.layout import Layout
+from features.record import Record
 from features.settings import KafkaSettings
 from features.times import MINUTE, format_us
-from freshrank.sources.event import Event
 
 T0 = 1_735_689_600_000_000  # 2025-01-01
 FAR = T0 * 2
@@ -25,7 +25,7 @@ def own_topics(settings: KafkaSettings, name: str) -> KafkaSettings:
     return settings.model_copy(update={"topic_prefix": prefix, "group_id": prefix + "group", "partitions": 3})
 
 
-def clicks(low: int, high: int) -> list[Event]:
+def clicks(low: int, high: int) -> list[Record]:
     """A click a minute by one of 40 users."""
     events = []
     for number in range(low, high):
@@ -34,11 +34,11 @@ def clicks(low: int, high: int) -> list[Event]:
             event_id=f"click-{number}", event_time=format_us(time), schema_version=SCHEMA_VERSION,
             user_id=f"u{number % 40}", item_id=f"i{number % 7}",
         )  # fmt: skip
-        events.append(Event("clicks", click.user_id, time, encode(click)))
+        events.append(Record("clicks", click.user_id, time, encode(click)))
     return events
 
 
-def impressions(low: int, high: int) -> list[Event]:
+def impressions(low: int, high: int) -> list[Record]:
     """A list of three items a minute."""
     events = []
     for number in range(low, high):
@@ -48,7 +48,7 @@ def impressions(low: int, high: int) -> list[Event]:
             event_id=impression_id(request), event_time=format_us(time), schema_version=SCHEMA_VERSION,
             request_id=request, user_id=f"u{number % 40}", items=shown, policy="uniform",
         )  # fmt: skip
-        events.append(Event("impressions", impression.user_id, time, encode(impression)))
+        events.append(Record("impressions", impression.user_id, time, encode(impression)))
     return events
 
 

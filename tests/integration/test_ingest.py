@@ -24,11 +24,11 @@ from features.eventlog.ingest import ingest
 from features.events import EVENTS, LAST_US
 from features.kafka import admin, producer
 from features.layout import Layout
+from features.publish import publish
+from features.record import Record
 from features.settings import KafkaSettings
 from features.times import DAY, MINUTE
 from features.topics import ensure
-from freshrank.sources.event import Event
-from freshrank.sources.publish import publish
 from tests.integration.broker import T0, clicks, impressions, own_topics, records, rows, stored
 from tests.stack import Stack
 
@@ -119,13 +119,13 @@ def test_what_is_no_event_is_a_dead_letter_with_its_reason(kafka: KafkaSettings,
     good = clicks(0, 20)
     early = good[0]._replace(time_us=T0 - 2 * 60 * MINUTE)
     bad = [
-        Event("clicks", "u1", T0, b'{"event_id": "x"'),
-        Event("clicks", "u1", T0, b"\xff\xfe"),
-        Event("clicks", "u1", T0, None),
+        Record("clicks", "u1", T0, b'{"event_id": "x"'),
+        Record("clicks", "u1", T0, b"\xff\xfe"),
+        Record("clicks", "u1", T0, None),
         early,
-        Event("items", "i1", T0, good[0].value),
+        Record("items", "i1", T0, good[0].value),
     ]
-    publish(kafka, [*good, *bad, Event("items", "i2", T0, None)])
+    publish(kafka, [*good, *bad, Record("items", "i2", T0, None)])
     assert total(ingest(kafka, layout)) == (21, 5)
     letters = dict(dead.read(kafka, "clicks"))
     for letter in letters.values():
@@ -223,7 +223,7 @@ def test_a_letter_that_its_topic_refuses_goes_in_a_form_that_it_takes(kafka: Kaf
     big = b'{"note": "' + b"\x01" * 700_000  # no JSON, and six bytes each in a letter
     ahead = time.time_ns() // 1_000_000 * 1000 + 2 * DAY
     bad = [("big", T0, big), ("ahead", ahead, b"[]"), ("short", T0, b"{}"), ("big and ahead", ahead, big)]
-    publish(kafka, [*clicks(0, 40), *(Event("clicks", *one) for one in bad), *clicks(40, 50)])
+    publish(kafka, [*clicks(0, 40), *(Record("clicks", *one) for one in bad), *clicks(40, 50)])
     assert total(ingest(kafka, layout, until=T0 + DAY)) == (50, 4)
     letters = {letter["key"]: letter for _, letter in dead.read(kafka, "clicks")}
     assert set(letters) == {key for key, _, _ in bad}
@@ -239,7 +239,7 @@ def test_a_letter_that_its_topic_refuses_goes_in_a_form_that_it_takes(kafka: Kaf
 def test_a_topic_full_of_nonsense_completes_no_cut_until_it_is_accepted(kafka: KafkaSettings, layout: Layout) -> None:
     amount = b'{"event_id": "p%d", "event_time": "2025-01-01T00:00:00Z", "schema_version": 1, "user_id": "u", '
     amount += b'"item_id": "a", "quantity": 1, "currency": "EUR", "amount_minor": %s}'
-    publish(kafka, [Event("purchases", "u", T0, amount % (n, b"1.99" if n < 198 else b"199")) for n in range(200)])
+    publish(kafka, [Record("purchases", "u", T0, amount % (n, b"1.99" if n < 198 else b"199")) for n in range(200)])
     for _ in range(2):
         with pytest.raises(DataError, match=r"purchases: 198 of 200 new records \(99.0%\).*198 times: Expected `int`"):
             ingest(kafka, layout, until=T0 + DAY)
@@ -303,7 +303,7 @@ class Child:
 @pytest.fixture
 def published(kafka: KafkaSettings) -> Iterator[KafkaSettings]:
     """900 clicks, 300 impressions and 30 records that are no events."""
-    bad = [Event("clicks", f"u{number}", T0, b"{" * (number + 1)) for number in range(30)]
+    bad = [Record("clicks", f"u{number}", T0, b"{" * (number + 1)) for number in range(30)]
     publish(kafka, [*clicks(0, 450), *bad, *clicks(450, 900), *impressions(0, 300)])
     yield kafka
 

@@ -27,9 +27,9 @@ from features.errors import UnreachableError, UsageError
 from features.eventlog.ingest import ingest
 from features.kafka import admin, consumer, producer
 from features.layout import Layout
+from features.publish import publish
 from features.settings import KafkaSettings
 from features.topics import ensure, names
-from freshrank.sources.publish import publish
 from freshrank.stack.server import setup_folder
 from tests.integration.broker import clicks, records, rows
 from tests.stack import free_ports, until

@@ -14,13 +14,13 @@ import pytest
 from features.eventlog.ingest import ingest
 from features.events import EVENTS
 from features.layout import Layout
+from features.publish import publish
+from features.record import Record
 from features.settings import KafkaSettings
 from features.times import HOUR, SECOND, day_start, parse_date
-from freshrank.sources.city.config import CityConfig
-from freshrank.sources.city.simulate import City
-from freshrank.sources.completejourney.replay import replay
-from freshrank.sources.event import Event
-from freshrank.sources.publish import publish
+from simulator.city.config import CityConfig
+from simulator.city.simulate import City
+from simulator.completejourney.replay import replay
 from tests.integration.broker import T0, clicks, own_topics, records, rows
 from tests.stack import ROOT, Stack
 
@@ -33,24 +33,24 @@ def kafka(stack: Stack) -> KafkaSettings:
     return own_topics(stack.need("kafka").kafka, "source")
 
 
-def journey() -> list[Event]:
+def journey() -> list[Record]:
     return list(replay(DAY_OF_JOURNEY, DAY_OF_JOURNEY + 6 * HOUR))
 
 
-def city() -> list[Event]:
+def city() -> list[Record]:
     made = City(CityConfig.small(photos=False, warm_up_days=2), seed=1)
     return list(made.history(made.config.start, days=1))
 
 
-def as_read(kafka: KafkaSettings, topics: Iterable[str]) -> Counter[Event]:
+def as_read(kafka: KafkaSettings, topics: Iterable[str]) -> Counter[Record]:
     return Counter(
-        Event(topic, record.key.decode(), record.timestamp * 1000, record.value)
+        Record(topic, record.key.decode(), record.timestamp * 1000, record.value)
         for topic in topics
         for record in records(kafka, topic)
     )
 
 
-def on_the_wire(events: list[Event]) -> Counter[Event]:
+def on_the_wire(events: list[Record]) -> Counter[Record]:
     return Counter(event._replace(time_us=-(-event.time_us // 1000) * 1000) for event in events)
 
 
@@ -59,7 +59,7 @@ def test_what_was_published_is_what_a_consumer_reads_and_twice_adds_nothing(
     kafka: KafkaSettings, tmp_path: Path, source: object
 ) -> None:
     assert callable(source)
-    events: list[Event] = source()
+    events: list[Record] = source()
     assert len(events) > 1000
     done = publish(kafka, events)
     assert done.counts == Counter(event.topic for event in events)

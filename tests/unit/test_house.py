@@ -13,7 +13,7 @@ from freshrank import cli
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("room", ["features", "trainer", "serving", "freshrank", "dags"])
+@pytest.mark.parametrize("room", ["features", "trainer", "serving", "freshrank", "simulator", "dags"])
 def test_each_room_says_what_it_is_for_in_one_sentence(room: str) -> None:
     text = (ROOT / room / "__init__.py").read_text(encoding="utf-8")
     assert text.startswith('"""')

@@ -1,1 +1,0 @@
-"""Where events come from: real purchases and a simulated city; both speak to the rest through Kafka alone."""
