@@ -18,13 +18,14 @@ from freshrank.pins import PINS
 
 ROOT = Path(__file__).resolve().parents[2]
 PIN = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>\S+) \\\n(?P<rest>(?:    .*\n)*)", re.MULTILINE)
-OWN = {"features", "trainer", "serving", "freshrank", "dags", "tests"}
+OWN = {"features", "trainer", "serving", "freshrank", "simulator", "dags", "tests"}
 # What the process that runs a room installs beside the base.
 EXTRAS = {
     "features": {"train"},  # content tokens
     "trainer": {"train"},
     "serving": {"gateway", "train"},
-    "freshrank": {"gateway", "train", "stack", "report", "simulator"},
+    "freshrank": {"gateway", "train", "stack", "report"},
+    "simulator": {"simulator"},
 }
 
 
