@@ -27,7 +27,8 @@ OWN = ROOT / ".venv" / "bin" / "freshrank"
 FRESHRANK = str(OWN) if OWN.exists() else "freshrank"
 DAY = "{{ data_interval_start | ds }}"
 CUT = "{{ data_interval_end.strftime('%Y-%m-%dT%H:%M:%SZ') }}"
-WORTH_A_RETRY = (4, 5, 6)  # not ready yet, server unreachable, locked
+WORTH_A_RETRY = (4, 5, 6, 7)  # not ready yet, server unreachable, locked, a worker died
+KILLED = (137, -9, 143, -15)  # by SIGKILL, as for want of memory, or SIGTERM: as a shell says it, and as Python does
 
 
 def schedule() -> str:
@@ -51,8 +52,8 @@ class ByExitCode(RetryPolicy):
         context: Any = None,  # noqa: ARG002
     ) -> RetryDecision:
         """Decide by the command's exit code; what has none, such as a lost worker, is tried again."""
-        found = re.search(r"exit (?:code|status) (\d+)", str(exception))
-        if found and int(found.group(1)) not in WORTH_A_RETRY:
+        found = re.search(r"exit (?:code|status) (-?\d+)", str(exception))
+        if found and int(found.group(1)) not in (*WORTH_A_RETRY, *KILLED):
             return RetryDecision.fail(f"exit code {found.group(1)} does not get better by itself")
         return RetryDecision.default()
 
@@ -73,7 +74,8 @@ def step(name: str, arguments: str, **options: Any) -> BashOperator:
     """
     # Serving goes before training where both want the same cores.
     command = f"set -e; result=$(nice -n 5 {FRESHRANK} {arguments} --json); printf '%s\\n' \"$result\""
-    return BashOperator(task_id=name, bash_command=command, **options)
+    # no exit code means "skipped": a run that is skipped is green
+    return BashOperator(task_id=name, bash_command=command, skip_on_exit_code=None, **options)
 
 
 @task.branch(task_id="gate")

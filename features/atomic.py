@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from features.errors import LockedError
+from features.scratch import scratch
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -57,9 +57,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Yields:
         The folder to fill.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
+    with scratch(path.parent, f".{path.name}.") as work:
         yield work
         for file in work.rglob("*"):
             if file.is_file():
@@ -70,8 +68,6 @@ def new_folder(path: Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):  # lost a race to an equal folder: that one stays
                 work.rename(path)
                 _fsync_folder(path.parent)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 @contextlib.contextmanager

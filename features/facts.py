@@ -7,14 +7,13 @@ keeps it out.
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from features.database import connect, local_path, read_parquet
 from features.errors import NotReadyError
 from features.layout import Layout
+from features.scratch import scratch
 from features.times import format_us
 
 if TYPE_CHECKING:
@@ -27,18 +26,16 @@ ACTIONS = {"clicks": CLICK, "carts": CART, "purchases": PURCHASE}
 
 @contextlib.contextmanager
 def connection(layout: Layout) -> Iterator[DuckDBPyConnection]:
-    """A DuckDB connection that spills to the stack's folder and leaves nothing there.
+    """A DuckDB connection that spills to the stack's folder and leaves nothing there, nor what a killed one left.
 
     Yields:
         The connection; its memory is bounded, so that tables larger than memory go to disk.
     """
-    layout.run.mkdir(parents=True, exist_ok=True)
-    spill = tempfile.mkdtemp(prefix="duckdb-", dir=layout.run)
-    try:
-        with connect(config={"temp_directory": spill, "memory_limit": "3GB"}) as con:
-            yield con
-    finally:
-        shutil.rmtree(spill, ignore_errors=True)
+    with (
+        scratch(layout.run, "duckdb-") as spill,
+        connect(config={"temp_directory": str(spill), "memory_limit": "3GB"}) as con,
+    ):
+        yield con
 
 
 def need_complete(layout: Layout, cut_us: int) -> None:

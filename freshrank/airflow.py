@@ -201,7 +201,7 @@ class AirflowClient:
             expected: Ids of tasks that must have succeeded.
             dag: Its DAG.
             timeout_s: Longest wait in seconds.
-            progress: Called with a line each time a task changes its state.
+            progress: Called with a line when a task starts and when it ends, with its seconds.
 
         Returns:
             The task instances.
@@ -223,18 +223,18 @@ class AirflowClient:
                 time.sleep(1)
                 continue
             answered = time.monotonic()
-            for one in instances:
+            for one in sorted(instances, key=lambda one: one["start_date"] or "9"):
                 now = (one["state"], one["try_number"])
-                if seen.get(one["task_id"], (None,)) != now and one["state"] and progress is not None:
-                    took = f" in {one['duration']:.1f} s" if one.get("duration") and one["state"] in ENDED else ""
-                    progress(f"{run_id}: {one['task_id']} {one['state']}{took}")
+                if seen.get(one["task_id"]) != now and progress is not None and (said := _news(one)):
+                    progress(f"{run_id}: {said}")
                 seen[one["task_id"]] = now
             if state in ENDED:
                 break
             if time.monotonic() > deadline:
                 raise NotReadyError("the run has not ended", field="run", value=run_id, remedy="see Airflow's page")
             time.sleep(0.5)
-        failed = [one["task_id"] for one in instances if one["state"] in ("failed", "upstream_failed")]
+        failed = [one["task_id"] for one in instances if one["state"] == "failed"]
+        failed = failed or [one["task_id"] for one in instances if one["state"] == "upstream_failed"]
         done = {one["task_id"] for one in instances if one["state"] == "success"}
         if state == "failed" or failed:
             raise RunFailed(
@@ -247,3 +247,14 @@ class AirflowClient:
                 remedy="is the day outside the DAG's start and end?",
             )  # fmt: skip
         return instances
+
+
+def _news(task: dict[str, Any]) -> str:
+    """What a task's new state says to who waits; nothing where it only waits itself."""
+    words = {"running": "started", "success": "done", "up_for_retry": "failed, will be tried again", "failed": "failed"}
+    state, again = task["state"], task["try_number"]
+    if state not in (*words, "skipped", "upstream_failed"):
+        return ""
+    took = f" in {task['duration']:.1f} s" if task.get("duration") and state in ("success", "failed") else ""
+    which = f", try {again}" if state == "running" and again > 1 else ""
+    return f"{task['task_id']} {words.get(state, state)}{which}{took}"

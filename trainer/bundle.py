@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 from features import atomic
 from features.content.store import TokenStore
 from features.errors import DataError, NotReadyError
+from features.scratch import scratch
 from trainer.checkpoints import Checkpoints, read_full
 from trainer.data.window import Window, chunks
 from trainer.embeddings.sharded import table_name
@@ -138,8 +138,7 @@ def write_bundle(
         DataError: If a score of a probe is not finite, or there is no request to probe it with.
     """
     bundles.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=bundles, prefix=".making.") as made:
-        work = Path(made)
+    with scratch(bundles, ".making.") as work:
         encoding.save(work)
         for table, vocabulary in encoding.vocabularies.items():
             keys = sorted(vocabulary, key=vocabulary.__getitem__)

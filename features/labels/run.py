@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from features.errors import NotReadyError
 from features.labels import requests
 from features.labels.attribution import NAMED_LOOKBACK_US
 from features.layout import Layout
+from features.scratch import scratch
 from features.settings import FeatureSettings, LabelSettings
 from features.times import DAY, HOUR, day_of, day_start, run_cut
 
@@ -102,8 +102,8 @@ def label(
         if stale:
             requests.load(con, layout, stale, cut_us=cut, horizon_us=horizon)
         for day in stale:
-            with tempfile.TemporaryDirectory(dir=layout.run, prefix="labels-") as folder:
-                file = Path(folder) / "day.parquet"
+            with scratch(layout.run, "labels-") as folder:
+                file = folder / "day.parquet"
                 rows = requests.write_day(con, features, day, cut_us=cut, horizon_us=horizon, file=file)
                 digest = _sha256(file)
                 if state.get(day).get("digest") != digest and (rows or state.get(day)):

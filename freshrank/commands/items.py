@@ -26,7 +26,7 @@ def command(
     from freshrank.retrain import make_job, note, step_name
     from freshrank.settings import load
     from trainer.data.window import Window
-    from trainer.scoring.export import item_vectors
+    from trainer.item_vectors import item_vectors
     from trainer.scoring.scorer import Scorer
 
     began, settings, day = time.monotonic(), load(), parse_date(date)

@@ -169,9 +169,8 @@ def preview(live: Live, requests: Sequence[Asking], plan: Plan) -> int:
 
 def retrain(steps: Steps, name: str, day: str) -> dict[str, Any]:
     """Trigger the daily DAG for a day and wait for its end."""
-    return steps.command(
-        name, f"Airflow runs the daily retrain for {day}", "airflow", "trigger", "--date", day, "--wait"
-    )
+    words = ("airflow", "trigger", "--date", day, "--wait")
+    return steps.command(name, f"Airflow runs the daily retrain for {day}", *words, tell=True)
 
 
 @contextmanager

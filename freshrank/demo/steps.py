@@ -9,10 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from features.errors import FreshrankError
 
@@ -59,13 +59,14 @@ class Steps:
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 2)
         print(f"✓ {name} {self.seconds[name]:.1f} s: {said[-1] if said else 'done'}", file=sys.stderr, flush=True)
 
-    def command(self, name: str, what: str, *arguments: str) -> dict[str, Any]:
+    def command(self, name: str, what: str, *arguments: str, tell: bool = False) -> dict[str, Any]:
         """Run `freshrank <arguments> --json` as a step.
 
         Args:
             name: Name of the step.
             what: What it does, for the reader.
             arguments: Words of the command line.
+            tell: Whether its own lines of progress are shown as they come, too; they are in the step's log anyway.
 
         Returns:
             The line of JSON that the command printed.
@@ -75,22 +76,35 @@ class Steps:
         """
         log = self.folder / "steps" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        with self.timed(name, what) as said, log.open("ab") as errors:
-            run = subprocess.run(
-                [sys.executable, "-m", "freshrank.cli", *arguments, "--json"],
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env={**os.environ, **self.environ},
-                check=False,
-            )
-            if run.returncode != 0:
+        with self.timed(name, what) as said, log.open("ab", buffering=0) as file:
+            code, out = self._run(arguments, file, tell)
+            if code != 0:
                 lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-                raise StepError(name, run.returncode, lines[-1] if lines else "no word", log)
-            result: dict[str, Any] = json.loads(run.stdout.decode().strip().splitlines()[-1])
+                raise StepError(name, code, lines[-1] if lines else "no word", log)
+            result: dict[str, Any] = json.loads(out.decode().strip().splitlines()[-1])
             said.append(
                 ", ".join(f"{key} {value}" for key, value in result.items() if isinstance(value, int | float | str))
             )
         return result
+
+    def _run(self, arguments: Sequence[str], log: IO[bytes], tell: bool) -> tuple[int, bytes]:
+        """Run the command, its stderr to the log; returns its exit code and what it printed."""
+        run = subprocess.Popen(
+            [sys.executable, "-m", "freshrank.cli", *arguments, "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if tell else log,
+            env={**os.environ, **self.environ},
+        )
+        try:
+            for line in run.stderr or ():
+                log.write(line)
+                print(f"  {line.decode(errors='replace').rstrip()}", file=sys.stderr, flush=True)
+            out, _ = run.communicate()  # one line, which waited in the pipe
+        except BaseException:
+            run.kill()
+            run.wait()
+            raise
+        return run.returncode, out
 
 
 class MemoryWatch:

@@ -17,7 +17,7 @@ from freshrank.stack import addresses, processes, wanted
 from freshrank.stack.server import NotYet, Server, project_root
 from freshrank.stack.servers import all_servers
 from freshrank.stack.servers.airflow import ensure_secret
-from freshrank.stack.servers.triton import remove_shared_memory
+from freshrank.stack.servers.triton import remove_leftovers
 from freshrank.stack.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def down(settings: Settings, tell: Callable[[str], None] = say) -> int:
         before = len(processes.find(supervisor.identity))
         supervisor.shutdown()
         processes.sweep(supervisor.identity, grace_s=10)
-        remove_shared_memory(settings)
+        remove_leftovers(settings)
         shutil.rmtree(settings.layout.run, ignore_errors=True)
     tell(f"stack: down, {before} processes ended")
     return before

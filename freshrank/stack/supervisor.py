@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -40,6 +41,7 @@ class Supervisor:
     def __init__(self, settings: Settings, programs: Iterable[Program]) -> None:
         self.settings, self.programs = settings, tuple(programs)
         self.run, self.logs = settings.layout.run, settings.layout.logs
+        self.temp = self.run / "tmp"  # its children's: what they leave when they are killed goes with it
         self.socket = self.run / "supervisor.sock"
         self.identity = processes.stack_id(settings.layout.root)
 
@@ -74,7 +76,8 @@ class Supervisor:
                 "the path is too long for a socket", field="stack.dir", value=str(self.settings.stack.dir),
                 remedy=f"use a folder whose path has at most {_LONGEST_SOCKET - 20} characters",
             )  # fmt: skip
-        for folder in (self.run, self.logs):
+        shutil.rmtree(self.temp, ignore_errors=True)
+        for folder in (self.run, self.logs, self.temp):
             folder.mkdir(parents=True, exist_ok=True)
         self.socket.unlink(missing_ok=True)
         path = self.run / "supervisord.conf"
@@ -127,6 +130,7 @@ class Supervisor:
             **os.environ,
             **_direct_loopback(os.environ),
             processes.VARIABLE: self.identity,
+            "TMPDIR": str(self.temp),
             "FRESHRANK_STACK__DIR": str(self.settings.stack.dir),
             "FRESHRANK_STACK__PORT_BASE": str(self.settings.stack.port_base),
             "FRESHRANK_AIRFLOW__SCHEDULE": self.settings.airflow.schedule,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,9 +57,17 @@ def test_after_the_supervisor_was_killed_up_recovers_and_nothing_acknowledged_is
         assert next(iter(consumer)).value == b"acknowledged"
 
 
-def test_down_leaves_no_process_and_no_port(own: Stack) -> None:
-    own.need("redis", "triton")
+def test_down_leaves_no_process_no_port_and_nothing_in_the_temp_directory(own: Stack) -> None:
+    temp = Path(tempfile.gettempdir())
+    before = {entry.name for entry in temp.iterdir()}
+    own.need("kafka", "redis", "triton")
+    own.run("features", "apply")
+    own.kill("kafka")
     own.run("down")
+    left = {entry.name for entry in temp.iterdir()} - before
+    ours = ("feast_metrics_", "torchelastic_", "hsperfdata_", "duckdb", "kafka", "airflow")
+    assert not [name for name in left if name.startswith(ours)]
+    assert not (own.root / "run").exists()
     assert own.pids() == []
     assert not any(listens(own.port_base + offset) for offset in range(addresses.PORTS))
     assert not list(Path("/dev/shm").glob(f"freshrank_{processes.stack_id(own.root)}_*"))
@@ -122,8 +132,11 @@ def test_a_server_named_by_settings_is_not_started(own: Stack, stack: Stack) -> 
     assert own.up("redis", "gateway")["ready_s"].keys() == {"gateway"}
     assert own.pids("redis") == []
     states = {one["name"]: one for one in own.json("status")["servers"]}
-    assert (states["redis"]["state"], states["redis"]["address"]) == ("external", elsewhere)
+    redis = states["redis"]
+    assert (redis["state"], redis["external"], redis["address"]) == ("ready", True, elsewhere)
     assert states["gateway"]["state"] == "ready"
+    assert "impressions" in states["gateway"]["reason"], "Kafka, which was not asked for, is missed and told"
+    assert (states["kafka"]["state"], states["kafka"]["wanted"]) == ("stopped", False)
 
 
 def test_changed_settings_start_the_servers_again(own: Stack) -> None:
@@ -145,7 +158,7 @@ def test_every_listener_is_on_loopback_and_the_idle_stack_fits_its_memory(stack:
     stack.need("kafka", "redis", "triton", "airflow", "gateway")
     stack.up()
     own = set(stack.pids())
-    bound = {one.laddr.ip for one in psutil.net_connections("tcp") if one.status == "LISTEN" and one.pid in own}
+    bound = {one.laddr.ip for one in psutil.net_connections("tcp") if one.status == "LISTEN" and one.laddr and one.pid in own}
     assert bound <= {addresses.HOST, f"::ffff:{addresses.HOST}", "::1"}
     status = stack.json("status")
     assert {one["name"]: one["state"] for one in status["servers"]} == dict.fromkeys(
@@ -153,6 +166,31 @@ def test_every_listener_is_on_loopback_and_the_idle_stack_fits_its_memory(stack:
     )
     assert all(one["pss_mb"] > 0 and one["age_s"] > 0 and one["address"] for one in status["servers"])
     assert status["pss_mb"] < 3 * 1024
+
+
+def test_status_tells_of_a_dead_process_and_leaves_it_to_up(own: Stack) -> None:
+    own.need("triton")
+
+    def stubs() -> list[int]:
+        names = {pid: Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() for pid in own.pids("triton")}
+        return [pid for pid, name in names.items() if name.startswith("triton_python")]
+
+    assert own.json("status")["ok"] is True
+    files = sorted(path.name for path in own.root.rglob("*"))
+    (stub,) = stubs()
+    os.kill(stub, signal.SIGKILL)
+    until(lambda: stub not in own.pids("triton"), "the process to be gone")
+    for _ in range(2):  # the second looks at what the first left
+        ended = own.run("status", "--json", check=False)
+        assert ended.returncode == 4
+        (triton,) = (one for one in json.loads(ended.stdout)["servers"] if one["name"] == "triton")
+        assert triton["state"] == "not ready"
+        assert "a process has died of freshrank_probe" in triton["reason"]
+    assert stubs() == []
+    assert sorted(path.name for path in own.root.rglob("*")) == files
+    own.up("triton")
+    assert len(stubs()) == 1
+    assert own.json("status")["ok"] is True
 
 
 def test_killed_programs_are_started_again_and_leave_no_strays(stack: Stack) -> None:

@@ -20,7 +20,17 @@ import json, sys
 from airflow.dag_processing.dagbag import DagBag
 bag = DagBag(sys.argv[1])
 dag = bag.dags["retrain"]
+retrain = next(module for name, module in sys.modules.items() if name.endswith("retrain") and hasattr(module, "CUT"))
 policy = dag.get_task("train").retry_policy
+killed = []
+for command in ("kill -KILL $$", "set -e; x=$(bash -c 'kill -KILL $$')", "exit 99"):
+    operator = retrain.step("one", "--help", do_xcom_push=False)
+    operator.bash_command = command
+    try:
+        operator.execute({})
+        killed.append("success")
+    except Exception as error:
+        killed.append(policy.evaluate(error, 1, 3).action.value)
 print(json.dumps({
     "errors": bag.import_errors,
     "dags": sorted(bag.dags),
@@ -33,8 +43,12 @@ print(json.dumps({
     "pools": {task.task_id: task.pool for task in dag.tasks},
     "commands": {task.task_id: getattr(task, "bash_command", "") for task in dag.tasks},
     "check": bag.dags["check"].get_task("status").bash_command,
-    "retried": [code for code in range(1, 8) if policy.evaluate(
+    "retried": [code for code in range(-64, 256) if code and policy.evaluate(
         Exception(f"The command returned a non-zero exit code {code}."), 1, 3).action.value != "fail"],
+    "gate_retried": [code for code in (-9, 1, 2, 3, 4, 137) if policy.evaluate(
+        RuntimeError(f"freshrank gate ended with exit code {code}"), 1, 3).action.value != "fail"],
+    "skipping": [task.task_id for task in dag.tasks if getattr(task, "skip_on_exit_code", None)],
+    "killed": killed,
 }))
 """
 
@@ -92,7 +106,16 @@ def test_without_a_schedule_runs_are_only_triggered(tmp_path: Path) -> None:
 
 
 def test_only_exit_codes_that_can_get_better_are_tried_again(scheduled: dict[str, Any]) -> None:
-    assert scheduled["retried"] == [4, 5, 6]
+    """Not ready, unreachable, locked, a worker that died; and a command killed by SIGKILL or SIGTERM, which Bash tells
+    as 137 and 143, Python as -9 and -15. A bug, a wrong setting and bad data are not, nor what else a signal ended."""
+    assert scheduled["retried"] == [-15, -9, 4, 5, 6, 7, 137, 143]
+    assert scheduled["gate_retried"] == [-9, 4, 137]
+
+
+def test_a_killed_command_is_tried_again_and_none_is_skipped(scheduled: dict[str, Any]) -> None:
+    """As Airflow's own operator tells it; an exit code that would skip a step would leave the run green."""
+    assert scheduled["killed"] == ["default", "default", "fail"]
+    assert scheduled["skipping"] == []
 
 
 def test_the_check_prints_its_line_and_fails_with_it(scheduled: dict[str, Any], tmp_path: Path) -> None:

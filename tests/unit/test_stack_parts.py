@@ -143,6 +143,19 @@ def test_children_speak_to_loopback_past_any_proxy(tmp_path: Path, monkeypatch: 
     assert found["http_proxy"] == "http://127.0.0.1:9"
 
 
+def test_what_killed_children_leave_in_their_temp_directory_goes_with_the_run(tmp_path: Path) -> None:
+    supervisor = Supervisor(settings(tmp_path), [])
+    assert supervisor._environment()["TMPDIR"] == str(tmp_path / "run" / "tmp")
+    left = tmp_path / "run" / "tmp" / "airflowtmpabc"
+    left.mkdir(parents=True)
+    supervisor.start()
+    try:
+        assert list((tmp_path / "run" / "tmp").iterdir()) == []
+    finally:
+        supervisor.shutdown()
+        processes.sweep(supervisor.identity)
+
+
 def test_a_folder_too_deep_for_a_socket_is_refused_before_anything_starts(tmp_path: Path) -> None:
     deep = tmp_path / ("x" * 100)
     with pytest.raises(UsageError, match=r"stack\.dir"):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from features.atomic import write_text
-from features.errors import NotReadyError
+from features.errors import NotReadyError, UsageError
 from freshrank.stack import addresses
 from freshrank.stack.server import NotYet, Program, Server, setup_folder
 
@@ -94,6 +94,10 @@ def _client(address: str, settings: Settings) -> Iterator[Any]:
     client = redis.Redis(host=host.strip("[]"), port=int(port), password=password, socket_timeout=2, retry=once)
     try:
         yield client
+    except redis.AuthenticationError as error:
+        raise UsageError(
+            f"Redis refuses us ({error})", field="redis.password", value="***", remedy="set FRESHRANK_REDIS__PASSWORD"
+        ) from error
     except redis.RedisError as error:
         raise NotYet(f"{error}") from error
     finally:

@@ -99,12 +99,12 @@ class Triton(Server):
         return (Program("triton", command, variables, stop_s=15, directory=settings.layout.root),)
 
     def prepare(self, settings: Settings) -> None:
-        """Put the probe's model into the repository; remove shared memory that a killed server left."""
+        """Put the probe's model into the repository; remove what a killed server left."""
         if not (setup_folder() / "triton").exists():
             raise NotReadyError("Triton is missing", remedy="run `make setup`")
         write_text(repository(settings) / PROBE_MODEL / "config.pbtxt", _PROBE_CONFIG)
         write_text(repository(settings) / PROBE_MODEL / "1" / "model.py", _PROBE_CODE)
-        remove_shared_memory(settings)
+        remove_leftovers(settings)
 
     def look(self, settings: Settings) -> str:
         """Whether it scores: its own processes live, and it has what `serving.json` calls live."""
@@ -269,7 +269,23 @@ def _shm_prefix(settings: Settings) -> str:
     return f"freshrank_{stack_id(settings.layout.root)}_"
 
 
-def remove_shared_memory(settings: Settings) -> None:
-    """Remove the shared memory of this stack's stubs; call it when none of them lives."""
+def remove_leftovers(settings: Settings) -> None:
+    """Remove what this stack's Triton leaves when it is killed; call it when neither it nor a stub of it lives.
+
+    That is its stubs' shared memory, and an empty folder in `/tmp`, which it makes there whatever the temp directory;
+    as those bear no name, they are left while any Triton lives.
+    """
     for file in Path("/dev/shm").glob(f"{_shm_prefix(settings)}*"):  # noqa: S108 - where POSIX shared memory is
         file.unlink(missing_ok=True)
+    if not _any_triton():
+        for folder in Path("/tmp").glob("python_env_*"):  # noqa: S108 - Triton's choice
+            with contextlib.suppress(OSError):  # not empty, or another user's
+                folder.rmdir()
+
+
+def _any_triton() -> bool:
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdigit() and (folder / "comm").read_bytes().strip() == b"tritonserver":
+                return True
+    return False
