@@ -59,8 +59,7 @@ def _journey(from_us: int, to_us: int, layout: Layout, seed: int, photos: Path |
 
 
 def _city(from_us: int, to_us: int, layout: Layout, seed: int, options: Sequence[str]) -> Iterator[Event]:
-    import msgspec
-
+    from features.configuration import read
     from freshrank.sources.city.album import Album
     from freshrank.sources.city.config import CityConfig
     from freshrank.sources.city.simulate import City
@@ -71,12 +70,7 @@ def _city(from_us: int, to_us: int, layout: Layout, seed: int, options: Sequence
             raise UsageError(
                 "the city lives whole days", field=name, value=format_us(moment), remedy="write YYYY-MM-DD"
             )
-    try:
-        config = msgspec.convert(_nested(options), CityConfig, strict=False)
-    except msgspec.ValidationError as error:
-        raise UsageError(
-            f"no such city: {error}", field="set", value=list(options), remedy="mend the option"
-        ) from error
+    config = read(CityConfig, _nested(options), prefix="city.", text=True)
     city = City(config, seed, photos=Album(layout), truth=TruthFiles(layout.truth("city")))
     first, days = day_of(from_us), (to_us - from_us) // DAY
     city.index(first)  # an early day is refused before anything is published
