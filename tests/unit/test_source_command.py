@@ -30,6 +30,12 @@ def refused(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         (["city", "--from", "2025-03-03", "--to", "2025-03-04", "--set", "nope=1"], "not an option of the city"),
         (["city", "--from", "2025-03-03", "--to", "2025-03-04", "--set", "shoppers=x"], "city.shoppers = 'x'; use a"),
         (["city", "--from", "2025-03-03", "--to", "2025-03-04", "--set", "shoppers=0"], "use 1 or more"),
+        (
+            ["city", "--from", "2025-03-03", "--to", "2025-03-04", "--set", "dirt.rate=7"],
+            "city.dirt.rate = '7'; use at",
+        ),
+        (["city", "--from", "2025-03-03", "--to", "2025-03-04", "--set", "strengths.need=nan"], "use a finite number"),
+        (["city", "--from", "2025-03-03", "--to", "2025-03-04", "--set", "dirt=7"], "city.dirt = '7'; use a table"),
         (["city", "--from", "2025-03-03T01:00:00Z", "--to", "2025-03-04"], "whole days"),
         (["city", "--from", "2025-03-01", "--to", "2025-03-04"], "before the city's first logged day"),
     ],
