@@ -1,7 +1,7 @@
 """Typed configuration from what people write: dataclasses whose fields' types say what is right.
 
 A configuration is a frozen dataclass with a default for every field. Its types are checked by pydantic, ranges by
-`Annotated[int, Field(ge=1)]`; the recipes of models, which travel without pydantic, mark theirs with the `Interval` of
+`Annotated[int, Field(ge=1)]`; the recipes of models, which travel without pydantic, mark theirs with the `Range` of
 `trainer/models/ranges.py`, which pydantic takes for the same.
 """
 

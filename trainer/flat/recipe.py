@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from features.configuration import read
 from features.errors import UsageError
 from trainer.flat.dataset import read_toml
-from trainer.models.ranges import LARGEST, Fraction, Interval, Natural, Rate, Share, Size, Weight
+from trainer.models.ranges import LARGEST, Fraction, Natural, Range, Rate, Share, Size, Weight
 from trainer.models.recipe import BaseRecipe, ModelRecipe, RecipeError
 from trainer.recipes import checked_recipe, usage
 
@@ -34,7 +34,7 @@ class DataRecipe(BaseRecipe):
     numerical: Literal["embed", "bucket"] = "embed"
     scale: Literal["none", "standard", "minmax", "log"] = "none"
     bucketing: Literal["quantile", "squared_log"] = "quantile"
-    buckets: Annotated[int, Interval(ge=2)] = 10
+    buckets: Annotated[int, Range(ge=2)] = 10
     missing: Literal["row", "zero"] = "row"
 
 
@@ -79,7 +79,7 @@ class TrainRecipe(BaseRecipe):
     drop_last: bool = False
     epochs: Size = 100
     patience: Size = 2
-    min_delta: Annotated[float, Interval(ge=-LARGEST, le=LARGEST)] = 1e-6
+    min_delta: Annotated[float, Range(ge=-LARGEST, le=LARGEST)] = 1e-6
     watch: Literal["auc", "logloss", "auc-logloss"] = "auc"
     learning_rate: Rate = 1e-3
     reduce_factor: Share = 0.1
@@ -101,7 +101,7 @@ class TrainRecipe(BaseRecipe):
     initialiser: Literal["xavier_normal", "own"] = "xavier_normal"
     cin_initialiser: Literal["xavier_normal", "own"] = "xavier_normal"
     number_initialiser: Literal["table", "xavier_normal"] = "table"
-    seed: Annotated[int, Interval(ge=0, le=10**18)] = 0
+    seed: Annotated[int, Range(ge=0, le=10**18)] = 0
     threads: Natural = 0
     device: Literal["cpu", "cuda"] = "cpu"
 

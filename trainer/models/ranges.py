@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 
 @dataclass(frozen=True)
-class Interval:
+class Range:
     """Where a number has to lie; the ends are named as pydantic and annotated-types name theirs.
 
     It is finite and a number, whatever the ends.
@@ -24,7 +24,7 @@ class Interval:
         lt: It is less than this.
 
     Example:
-        >>> share = Interval(ge=0, lt=1)
+        >>> share = Range(ge=0, lt=1)
         >>> 0.5 in share, 1.0 in share, float("nan") in share
         (True, False, False)
         >>> print(share)
@@ -61,20 +61,20 @@ class Interval:
 
 LARGEST = 1e30  # weights are 32-bit floats: what is beyond their range fails in torch
 
-Size = Annotated[int, Interval(ge=1)]
+Size = Annotated[int, Range(ge=1)]
 """A width or a count of what there has to be."""
 
-Natural = Annotated[int, Interval(ge=0)]
+Natural = Annotated[int, Range(ge=0)]
 """A count that may be 0."""
 
-Share = Annotated[float, Interval(ge=0, le=1)]
+Share = Annotated[float, Range(ge=0, le=1)]
 """A share of a whole."""
 
-Fraction = Annotated[float, Interval(ge=0, lt=1)]
+Fraction = Annotated[float, Range(ge=0, lt=1)]
 """A share that leaves something, such as what dropout drops."""
 
-Rate = Annotated[float, Interval(gt=0, le=LARGEST)]
+Rate = Annotated[float, Range(gt=0, le=LARGEST)]
 """A factor that has to be above 0, such as a learning rate."""
 
-Weight = Annotated[float, Interval(ge=0, le=LARGEST)]
+Weight = Annotated[float, Range(ge=0, le=LARGEST)]
 """A factor that may be 0, such as that of a penalty, or a standard deviation."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from trainer.models.ranges import Fraction, Interval, Rate, Weight
+from trainer.models.ranges import Fraction, Range, Rate, Weight
 
 R = TypeVar("R", bound="BaseRecipe")
 
@@ -34,7 +34,7 @@ class RecipeError(ValueError):
 class BaseRecipe:
     """What a recipe derives from: its numbers are checked wherever one is made.
 
-    A field marks its range in its type: `width: Size = 64`, `dropout: tuple[Fraction, ...] = ()`, or with an `Interval`
+    A field marks its range in its type: `width: Size = 64`, `dropout: tuple[Fraction, ...] = ()`, or with a `Range`
     of its own. What fields must fulfil together is checked by a `__post_init__` that calls this one first.
     """
 
@@ -155,21 +155,21 @@ def _plain(value: object) -> object:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _marked(hint: Any) -> tuple[type, Interval] | None:
+def _marked(hint: Any) -> tuple[type, Range] | None:
     """The type of the numbers that a type marks, at whatever depth, and their range."""
     args = get_args(hint)
     if get_origin(hint) is Annotated:
-        return next(((args[0], mark) for mark in args[1:] if isinstance(mark, Interval)), None)
+        return next(((args[0], mark) for mark in args[1:] if isinstance(mark, Range)), None)
     return next((found for arg in args if (found := _marked(arg)) is not None), None)
 
 
-def _check(place: str, value: Any, number: type, interval: Interval) -> None:
+def _check(place: str, value: Any, number: type, wanted: Range) -> None:
     whole = number is int
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-        remedy = f"use {'a whole number' if whole else 'a number'}, {interval}"
+        remedy = f"use {'a whole number' if whole else 'a number'}, {wanted}"
         raise RecipeError("wrong type", field=place, value=value, remedy=remedy)
-    if value not in interval:
-        raise RecipeError("out of range", field=place, value=value, remedy=f"use {interval}")
+    if value not in wanted:
+        raise RecipeError("out of range", field=place, value=value, remedy=f"use {wanted}")
 
 
 def _leaves(place: str, value: object) -> Iterator[tuple[str, Any]]:

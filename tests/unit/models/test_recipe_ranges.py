@@ -12,7 +12,7 @@ from features.errors import UsageError
 from trainer.flat.recipe import DataRecipe, TrainRecipe
 from trainer.models.camenn import CameNNRecipe
 from trainer.models.popularity import PopularityRecipe
-from trainer.models.ranges import Fraction, Interval, Natural, Rate, Share, Size, Weight
+from trainer.models.ranges import Fraction, Natural, Range, Rate, Share, Size, Weight
 from trainer.models.recipe import BaseRecipe, Optimizer, RecipeError, load, plain
 from trainer.models.registry import REGISTRY, parse_recipe
 from trainer.recipes import checked_recipe
@@ -121,12 +121,12 @@ def test_every_field_has_a_default_and_can_be_read(kind: type[BaseRecipe]) -> No
 
 
 @pytest.mark.parametrize(
-    "marked", [Size, Natural, Share, Fraction, Rate, Weight, Interval(ge=2), Interval(gt=-1, lt=1)], ids=str
+    "marked", [Size, Natural, Share, Fraction, Rate, Weight, Range(ge=2), Range(gt=-1, lt=1)], ids=str
 )
 def test_a_marker_means_the_same_to_pydantic(marked: Any) -> None:
     """What the runtime checks in plain Python and what is checked outside are one thing."""
-    hint = Annotated[float, marked] if isinstance(marked, Interval) else marked
-    number, interval = hint.__origin__, hint.__metadata__[0]
+    hint = Annotated[float, marked] if isinstance(marked, Range) else marked
+    number, wanted = hint.__origin__, hint.__metadata__[0]
     adapter: TypeAdapter[Any] = TypeAdapter(hint)
     for value in (-1e31, -2, -1, -0.5, 0, 0.5, 1, 2, 1e30, 1e31, INFINITY, -INFINITY, NAN):
         if number is int and not isinstance(value, int):
@@ -134,6 +134,6 @@ def test_a_marker_means_the_same_to_pydantic(marked: Any) -> None:
         try:
             adapter.validate_python(value, strict=True)
         except ValidationError:
-            assert value not in interval, value
+            assert value not in wanted, value
         else:
-            assert value in interval, value
+            assert value in wanted, value
