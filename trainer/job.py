@@ -10,14 +10,15 @@ from typing import Any
 
 from features import atomic
 from features.content.store import TokenStore
-from features.errors import DataError, UsageError
+from features.errors import DataError
 from trainer.data.derive import Scan, derive, item_table
 from trainer.data.stream import Slice, Stream
 from trainer.data.thinning import share_of_negatives
 from trainer.data.window import Window
-from trainer.models.recipe import RecipeError, plain
+from trainer.models.recipe import plain
 from trainer.models.registry import model_class, parse_recipe
 from trainer.models.schema import Content
+from trainer.recipes import checked_recipe
 from trainer.scoring.encoding import Encoding, Items
 from trainer.scoring.scorer import load_items, save_items
 from trainer.settings import TrainSettings
@@ -149,10 +150,7 @@ def typed_recipe(model: str, values: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: If the model, a field or a value is wrong.
     """
-    try:
-        return plain(parse_recipe(model, values))
-    except RecipeError as error:
-        raise UsageError(error.what, field=error.field, value=error.value, remedy=error.remedy) from error
+    return plain(checked_recipe(model, values))
 
 
 def widths(tokens: TokenStore) -> Content:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.models.recipe import Optimizer
+from trainer.schedule import change_rates, linear
 
 
 class Dense:
@@ -52,8 +53,7 @@ class Dense:
             progress: Share of the planned training that is done, for rates that decay.
         """
         if self.recipe.decay == "linear":
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.recipe.lr * (1.0 - progress)
+            change_rates([self.optimizer], lambda _: linear(self.recipe.lr, progress))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 

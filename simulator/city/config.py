@@ -5,9 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import math
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from features.configuration import Finite, Natural, Rate, Share, Size, Weight, check
 from features.errors import UsageError
+
+Chance = Annotated[float, Field(gt=0, lt=1)]
 
 SMALL: dict[str, Any] = {
     "shoppers": 120,
@@ -49,26 +54,29 @@ class Strengths:
         noise: A taste of shopper for listing that nothing explains.
     """
 
-    need: float = 1.1
-    unused: float = 1.3
-    complement: float = 1.2
-    variety: float = 0.8
-    brand: float = 0.35
-    origin: float = 0.75
-    weight: float = 0.6
-    package: float = 0.8
-    freshness: float = 3.0
-    quality: float = 0.35
-    price: float = 0.45
-    payday: float = 0.8
-    promotion: float = 0.45
-    moment: float = 0.6
-    delivery: float = 0.35
-    trust: float = 1.8
-    poor_text: float = 1.0
-    poor_photo: float = 1.3
-    shop: float = 0.2
-    noise: float = 0.15
+    need: Finite = 1.1
+    unused: Finite = 1.3
+    complement: Finite = 1.2
+    variety: Finite = 0.8
+    brand: Finite = 0.35
+    origin: Finite = 0.75
+    weight: Finite = 0.6
+    package: Finite = 0.8
+    freshness: Finite = 3.0
+    quality: Finite = 0.35
+    price: Finite = 0.45
+    payday: Finite = 0.8
+    promotion: Finite = 0.45
+    moment: Finite = 0.6
+    delivery: Finite = 0.35
+    trust: Finite = 1.8
+    poor_text: Finite = 1.0
+    poor_photo: Finite = 1.3
+    shop: Finite = 0.2
+    noise: Finite = 0.15
+
+    def __post_init__(self) -> None:
+        check(self, "city.strengths.")
 
     def off(self, *names: str) -> Strengths:
         """The same with these mechanisms switched off.
@@ -95,23 +103,26 @@ class Dirt:
         photo: Kinds of dirty photos and their shares.
     """
 
-    rate: float = 0.15
-    both: float = 0.12
-    text_share: float = 0.5
-    text: tuple[tuple[str, float], ...] = (
+    rate: Share = 0.15
+    both: Share = 0.12
+    text_share: Share = 0.5
+    text: tuple[tuple[str, Share], ...] = (
         ("vague", 0.25),
         ("truncated", 0.2),
         ("misspelt", 0.2),
         ("wrong_title", 0.2),
         ("wrong_category", 0.15),
     )
-    photo: tuple[tuple[str, float], ...] = (
+    photo: tuple[tuple[str, Share], ...] = (
         ("wrong_photo", 0.25),
         ("blurred", 0.2),
         ("dark", 0.2),
         ("stock", 0.2),
         ("missing", 0.15),
     )
+
+    def __post_init__(self) -> None:
+        check(self, "city.dirt.")
 
 
 @dataclass(frozen=True)
@@ -127,12 +138,15 @@ class Delays:
         longest_s: No purchase is later than this.
     """
 
-    fast_median_s: float = 330.0
-    fast_sigma: float = 0.7
-    slow_median_s: float = 9_700.0
-    slow_sigma: float = 1.2
-    slow_share: float = 0.15
-    longest_s: float = 60.0 * 3600
+    fast_median_s: Rate = 330.0
+    fast_sigma: Weight = 0.7
+    slow_median_s: Rate = 9_700.0
+    slow_sigma: Weight = 1.2
+    slow_share: Share = 0.15
+    longest_s: Rate = 60.0 * 3600
+
+    def __post_init__(self) -> None:
+        check(self, "city.delays.")
 
 
 @dataclass(frozen=True)
@@ -177,60 +191,56 @@ class CityConfig:
         delays: Of clicks, carts and purchases.
     """
 
-    shoppers: int = 1500
-    zones: int = 5
-    shops: int = 25
-    categories: int = 40
-    products: int = 600
-    listings: int = 2000
-    requests_per_day: int = 1800
-    candidates: int = 50
-    shown: int = 20
-    replaced_daily: float = 0.05
-    promoted: float = 0.12
-    young_slots: tuple[int, int] = (3, 4)
-    uniform_share: float = 0.3
-    popularity_power: float = 0.7
-    popularity_prior: float = 0.5
-    popularity_half_life_days: float = 7.0
-    examination: float = 0.4
-    click_rate: float = 0.09
-    purchase_rate: float = 0.35
-    cart_share: float = 0.15
-    shown_share: float = 0.5
-    warm_up_days: int = 28
-    warm_up_visits: float = 1.2
-    elsewhere: float = 0.12
-    turnover: float = 0.003
-    drift_period_days: float = 240.0
+    shoppers: Size = 1500
+    zones: Size = 5
+    shops: Size = 25
+    categories: Size = 40
+    products: Size = 600
+    listings: Size = 2000
+    requests_per_day: Size = 1800
+    candidates: Size = 50
+    shown: Size = 20
+    replaced_daily: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    promoted: Share = 0.12
+    young_slots: tuple[Natural, Natural] = (3, 4)
+    uniform_share: Share = 0.3
+    popularity_power: Weight = 0.7
+    popularity_prior: Weight = 0.5
+    popularity_half_life_days: Rate = 7.0
+    examination: Weight = 0.4
+    click_rate: Chance = 0.09
+    purchase_rate: Chance = 0.35
+    cart_share: Share = 0.15
+    shown_share: Share = 0.5
+    warm_up_days: Natural = 28
+    warm_up_visits: Weight = 1.2
+    elsewhere: Share = 0.12
+    turnover: Share = 0.003
+    drift_period_days: Weight = 240.0
     shift_day: int | None = None
-    shift_size: float = 0.6
+    shift_size: Share = 0.6
     start: dt.date = dt.date(2025, 3, 3)
     currency: str = "EUR"
     photos: bool = True
-    photo_px: int = 192
+    photo_px: Size = 192
     strengths: Strengths = field(default_factory=Strengths)
     dirt: Dirt = field(default_factory=Dirt)
     delays: Delays = field(default_factory=Delays)
 
     def __post_init__(self) -> None:
-        def check(ok: bool, name: str, remedy: str) -> None:
+        check(self, "city.")
+
+        def together(ok: bool, name: str, remedy: str) -> None:
             if not ok:
                 raise UsageError("not a city", field=f"city.{name}", value=getattr(self, name), remedy=remedy)
 
-        for name in ("shoppers", "zones", "shops", "products", "listings", "requests_per_day"):
-            check(getattr(self, name) >= 1, name, "at least 1")
-        check(self.products >= self.categories, "products", "at least one a category")
-        check(self.shown <= self.candidates <= self.listings // 2, "candidates", "between shown and half the listings")
-        check(0 <= self.replaced_daily <= 0.5, "replaced_daily", "between 0 and 0.5")
-        check(
-            0 <= self.young_slots[0] <= self.young_slots[1] <= self.shown, "young_slots", "least, most; at most `shown`"
+        together(self.products >= self.categories, "products", "at least one a category")
+        together(
+            self.shown <= self.candidates <= self.listings // 2, "candidates", "between shown and half the listings"
         )
-        check(0 <= self.uniform_share <= 1, "uniform_share", "between 0 and 1")
-        check(self.examination >= 0, "examination", "0 or more")
-        check(0 < self.click_rate < 1, "click_rate", "between 0 and 1")
-        check(0 < self.purchase_rate < 1, "purchase_rate", "between 0 and 1")
-        check(self.warm_up_days >= 0, "warm_up_days", "0 or more")
+        together(
+            self.young_slots[0] <= self.young_slots[1] <= self.shown, "young_slots", "least, most; at most `shown`"
+        )
 
     @classmethod
     def small(cls, **changes: Any) -> CityConfig:

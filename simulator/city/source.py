@@ -122,14 +122,9 @@ class CitySource:
 
 
 def _config(options: Sequence[str], small: bool) -> CityConfig:
-    import msgspec
+    from features.configuration import read
 
-    try:
-        return msgspec.convert((SMALL if small else {}) | _nested(options), CityConfig, strict=False)
-    except msgspec.ValidationError as error:
-        raise UsageError(
-            f"no such city: {error}", field="set", value=list(options), remedy="mend the option"
-        ) from error
+    return read(CityConfig, (SMALL if small else {}) | _nested(options), prefix="city.", text=True)
 
 
 def _nested(options: Sequence[str]) -> dict[str, Any]:

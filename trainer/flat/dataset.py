@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from features.configuration import read
 from features.errors import DataError, NotReadyError, UsageError
-from trainer.models.recipe import RecipeError, parse
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -65,9 +65,10 @@ def read_dataset(folder: Path) -> Dataset:
         raise NotReadyError(
             "no flat set here", field="data", value=str(folder), remedy="give a folder with dataset.toml"
         )
+    values = read_toml(path)
     try:
-        dataset = parse(Dataset, read_toml(path))
-    except RecipeError as error:
+        dataset = read(Dataset, values)
+    except UsageError as error:
         raise DataError(
             f"dataset.toml: {error.what}", field=error.field, value=error.value, remedy=error.remedy
         ) from None

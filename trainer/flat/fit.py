@@ -22,6 +22,7 @@ from trainer.flat.tables import PlainTables
 from trainer.models.batch import Batch
 from trainer.models.layers.interaction import CIN
 from trainer.models.ranker import Ranker
+from trainer.schedule import EarlyStopping, change_rates, progress
 
 TASK = "ctr"
 
@@ -123,7 +124,7 @@ class Fit:
             )
         order = np.random.default_rng(self.recipe.seed)
         epochs: list[Epoch] = []
-        best, best_epoch, without_gain = -float("inf"), 0, 0
+        stopping = EarlyStopping(self.recipe.patience, "max", self.recipe.min_delta, ties=True)
         weights: dict[str, Tensor] = {}
         for number in range(1, self.recipe.epochs + 1):
             began = time.perf_counter()
@@ -142,16 +143,14 @@ class Fit:
                     remedy="use a smaller one, or scale the numbers",
                 )
             # Of a later one that diverges NaN is watched, which is no gain: the best epoch so far stays.
-            if number == 1 or watched >= best + self.recipe.min_delta:
-                best, best_epoch, without_gain = watched, number, 0
+            if stopping.gains(watched, number):
                 weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
                 continue
-            without_gain += 1
             self._reduce()
-            if without_gain >= self.recipe.patience:
+            if stopping.over:
                 break
         self.model.load_state_dict(weights)
-        return epochs, best_epoch
+        return epochs, stopping.best_at
 
     @torch.no_grad()
     def score(self, arrays: Arrays) -> Score:
@@ -180,8 +179,8 @@ class Fit:
         for ids_NF, numbers_NK, labels_N in self._batches(train, order, self.recipe.batch_size):
             if self.recipe.drop_last and len(labels_N) < self.recipe.batch_size:
                 continue
-            progress = (number - 1 + rows / len(train)) / self.recipe.epochs
-            batch = self.model.batch(ids_NF, numbers_NK, labels_N, progress)
+            done = progress(number - 1, rows / len(train), self.recipe.epochs)
+            batch = self.model.batch(ids_NF, numbers_NK, labels_N, done)
             loss = torch.stack(list(self.model.ranker.losses(batch).values())).sum()
             if self.recipe.loss == "sum":
                 loss = loss * len(labels_N)
@@ -213,9 +212,8 @@ class Fit:
                     _add_penalty(weight, recipe.l2_net, recipe.l1_net, None)
 
     def _reduce(self) -> None:
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = max(group["lr"] * self.recipe.reduce_factor, self.recipe.min_learning_rate)
+        recipe = self.recipe
+        change_rates(self.optimizers, lambda rate: max(rate * recipe.reduce_factor, recipe.min_learning_rate))
 
     def _batches(self, arrays: Arrays, rows: NDArray[np.int64], size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         tables = self.model.tables

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
+from features.configuration import read
 from features.errors import UsageError
 from trainer.flat.dataset import read_toml
-from trainer.models.recipe import RecipeError, parse
-from trainer.models.registry import model_class, parse_recipe
+from trainer.models.ranges import LARGEST, Fraction, Natural, Range, Rate, Share, Size, Weight
+from trainer.models.recipe import BaseRecipe, ModelRecipe, RecipeError
+from trainer.recipes import checked_recipe, usage
 
 
 @dataclass(frozen=True)
-class DataRecipe:
+class DataRecipe(BaseRecipe):
     """How columns become indices and numbers; all of it is learned from the train split alone.
 
     Args:
@@ -28,16 +30,16 @@ class DataRecipe:
             else, and sends the category 0 of `squared_log` to row 0, as FuxiCTR does.
     """
 
-    min_count: int = 1
+    min_count: Size = 1
     numerical: Literal["embed", "bucket"] = "embed"
     scale: Literal["none", "standard", "minmax", "log"] = "none"
     bucketing: Literal["quantile", "squared_log"] = "quantile"
-    buckets: int = 10
+    buckets: Annotated[int, Range(ge=2)] = 10
     missing: Literal["row", "zero"] = "row"
 
 
 @dataclass(frozen=True)
-class TrainRecipe:
+class TrainRecipe(BaseRecipe):
     """How the model is fitted.
 
     Args:
@@ -73,39 +75,51 @@ class TrainRecipe:
         device: `cpu` or `cuda`.
     """
 
-    batch_size: int = 4096
+    batch_size: Size = 4096
     drop_last: bool = False
-    epochs: int = 100
-    patience: int = 2
-    min_delta: float = 1e-6
+    epochs: Size = 100
+    patience: Size = 2
+    min_delta: Annotated[float, Range(ge=-LARGEST, le=LARGEST)] = 1e-6
     watch: Literal["auc", "logloss", "auc-logloss"] = "auc"
-    learning_rate: float = 1e-3
-    reduce_factor: float = 0.1
-    min_learning_rate: float = 1e-6
+    learning_rate: Rate = 1e-3
+    reduce_factor: Share = 0.1
+    min_learning_rate: Weight = 1e-6
     optimizer: Literal["adam", "lazy_adam", "adagrad", "sgd"] = "adam"
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    clip_norm: float = 10.0
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    epsilon: Rate = 1e-8
+    clip_norm: Weight = 10.0
     loss: Literal["mean", "sum"] = "mean"
-    l2_embedding: float = 0.0
-    l1_embedding: float = 0.0
+    l2_embedding: Weight = 0.0
+    l1_embedding: Weight = 0.0
     l2_rows: Literal["table", "touched"] = "table"
-    l2_linear: float | None = None
-    l2_net: float = 0.0
-    l1_net: float = 0.0
+    l2_linear: Weight | None = None
+    l2_net: Weight = 0.0
+    l1_net: Weight = 0.0
     l2_net_of: Literal["all", "matrices"] = "all"
-    embedding_dropout: float = 0.0
+    embedding_dropout: Fraction = 0.0
     initialiser: Literal["xavier_normal", "own"] = "xavier_normal"
     cin_initialiser: Literal["xavier_normal", "own"] = "xavier_normal"
     number_initialiser: Literal["table", "xavier_normal"] = "table"
-    seed: int = 0
-    threads: int = 0
+    seed: Annotated[int, Range(ge=0, le=10**18)] = 0
+    threads: Natural = 0
     device: Literal["cpu", "cuda"] = "cpu"
+
+    def __post_init__(self) -> None:
+        """Check ranges, and what goes together."""
+        super().__post_init__()
+        if (
+            self.optimizer == "lazy_adam"
+            and self.l2_rows == "table"
+            and (self.l2_embedding or self.l1_embedding or self.l2_linear)
+        ):
+            raise RecipeError(
+                "lazy_adam moves touched rows alone", field="l2_rows", value="table", remedy="use 'touched', or adam"
+            )
 
 
 @dataclass(frozen=True)
-class FlatRecipe:
+class FlatRecipe(BaseRecipe):
     """The three tables of `recipe.toml`.
 
     Args:
@@ -116,10 +130,10 @@ class FlatRecipe:
 
     data: DataRecipe = field(default_factory=DataRecipe)
     train: TrainRecipe = field(default_factory=TrainRecipe)
-    model: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, object] = field(default_factory=dict)
 
 
-def read_recipe(path: Path | None, model: str, seed: int | None = None) -> tuple[FlatRecipe, Any]:
+def read_recipe(path: Path | None, model: str, seed: int | None = None) -> tuple[FlatRecipe, ModelRecipe]:
     """Read and check `recipe.toml`.
 
     Args:
@@ -134,79 +148,18 @@ def read_recipe(path: Path | None, model: str, seed: int | None = None) -> tuple
         UsageError: If a field or a value is wrong, or the model's name.
     """
     values = read_toml(path) if path is not None else {}
-    if seed is not None:
-        values = values | {"train": {**values.get("train", {}), "seed": seed}}
-    own = values.pop("model", {})
-    if not isinstance(own, dict):
-        raise UsageError(
-            "[model] is no table", field="model", value=own, remedy="write the model's fields below [model]"
-        )
-    if "optimizer" in own:
+    recipe = read(FlatRecipe, values)
+    if "optimizer" in recipe.model:
         raise UsageError(
             "a flat set has one optimiser, that of [train]",
             field="model.optimizer",
-            value=own["optimizer"],
+            value=recipe.model["optimizer"],
             remedy="set train.learning_rate and train.optimizer",
         )
+    typed = checked_recipe(model, recipe.model, "model.")
+    if seed is None:
+        return recipe, typed
     try:
-        recipe = parse(FlatRecipe, values)
-        _check(recipe)
-        model_class(model)
+        return replace(recipe, train=replace(recipe.train, seed=seed)), typed
     except RecipeError as error:
-        raise usage(error) from None
-    try:
-        return FlatRecipe(recipe.data, recipe.train, own), parse_recipe(model, own)
-    except RecipeError as error:
-        raise usage(error, "model.") from None
-
-
-def usage(error: RecipeError, prefix: str = "") -> UsageError:
-    """The same as an error of the command line; `prefix` is the table that its field stands in."""
-    field = error.field if error.field == "model" else prefix + error.field
-    return UsageError(error.what, field=field, value=error.value, remedy=error.remedy)
-
-
-# Field → interval that its value has to lie in; a round bracket leaves the end out. Weights are 32-bit
-# floats: what is beyond their range fails in torch.
-RANGES = {
-    "data.min_count": "[1, inf)",
-    "data.buckets": "[2, inf)",
-    "train.batch_size": "[1, inf)",
-    "train.epochs": "[1, inf)",
-    "train.patience": "[1, inf)",
-    "train.min_delta": "(-inf, inf)",
-    "train.learning_rate": "(0, 1e30]",
-    "train.reduce_factor": "[0, 1]",
-    "train.min_learning_rate": "[0, 1e30]",
-    "train.beta1": "[0, 1)",
-    "train.beta2": "[0, 1)",
-    "train.epsilon": "(0, 1e30]",
-    "train.clip_norm": "[0, 1e30]",
-    "train.l2_embedding": "[0, 1e30]",
-    "train.l1_embedding": "[0, 1e30]",
-    "train.l2_linear": "[0, 1e30]",
-    "train.l2_net": "[0, 1e30]",
-    "train.l1_net": "[0, 1e30]",
-    "train.embedding_dropout": "[0, 1)",
-    "train.seed": "[0, 1e18]",
-    "train.threads": "[0, inf)",
-}
-
-
-def _check(recipe: FlatRecipe) -> None:
-    train = recipe.train
-    for name, interval in RANGES.items():
-        table, key = name.split(".")
-        value = getattr(getattr(recipe, table), key)
-        low, high = (float(end) for end in interval[1:-1].split(","))
-        inside = value is None or (low <= value <= high and (value != low or interval[0] == "["))
-        if not inside or (value == high and interval[-1] == ")"):
-            raise RecipeError("out of range", field=name, value=value, remedy=f"use a value in {interval}")
-    if (
-        train.optimizer == "lazy_adam"
-        and train.l2_rows == "table"
-        and (train.l2_embedding or train.l1_embedding or train.l2_linear)
-    ):
-        raise RecipeError(
-            "lazy_adam moves touched rows alone", field="train.l2_rows", value="table", remedy="use 'touched', or adam"
-        )
+        raise usage(error, "train.") from None

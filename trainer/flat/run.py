@@ -15,8 +15,9 @@ from typing import Any
 from features import atomic
 from features.errors import UsageError
 from trainer.flat.dataset import read_dataset
-from trainer.flat.recipe import read_recipe, usage
+from trainer.flat.recipe import read_recipe
 from trainer.models.recipe import RecipeError, plain
+from trainer.recipes import usage
 
 
 def _stderr(line: str) -> None:
@@ -65,6 +66,7 @@ def run(
     from trainer.flat.encode import encode, fingerprint
     from trainer.flat.fit import Fit, FlatModel, initialise
     from trainer.flat.tables import PlainTables
+    from trainer.models.layers.fields import InputRecipe
     from trainer.models.registry import build, model_class
 
     if flat.train.device == "cuda" and not torch.cuda.is_available():
@@ -87,9 +89,10 @@ def run(
     torch.manual_seed(flat.train.seed)
     try:
         fields = len(encoded.schema.features)
-        if model == "ffm" and min(fields, len(set(typed.fields)) or fields) < 2:
-            raise RecipeError("pairs need two fields", field="fields", value=typed.fields, remedy="use two, or lr")
-        ranker = build(model, encoded.schema, flat.model)
+        named = typed.fields if isinstance(typed, InputRecipe) else ()
+        if model == "ffm" and min(fields, len(set(named)) or fields) < 2:
+            raise RecipeError("pairs need two fields", field="fields", value=named, remedy="use two, or lr")
+        ranker = build(model, encoded.schema, plain(typed))
         spaces = model_class(model).spaces(encoded.schema, typed)
     except RecipeError as error:
         raise usage(error, "model.") from None

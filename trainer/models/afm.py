@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trainer.models.batch import Batch
 from trainer.models.layers.fields import Fields, FieldsRecipe, LinearTerm, count_fields, fields_space, task_of
 from trainer.models.layers.interaction import AttentionalPairs
+from trainer.models.ranges import Fraction, Size
 from trainer.models.ranker import Ranker
 from trainer.models.schema import Schema, Space
 
@@ -22,8 +23,8 @@ class AFMRecipe(FieldsRecipe):
         dropout: Share dropped of the attention weights, and of the pooled vector; the paper drops the latter.
     """
 
-    attention_width: int = 16
-    dropout: tuple[float, float] = (0.0, 0.0)
+    attention_width: Size = 16
+    dropout: tuple[Fraction, Fraction] = (0.0, 0.0)
 
 
 class AFM(Ranker):

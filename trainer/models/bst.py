@@ -13,6 +13,7 @@ from trainer.models.layers.encoder import EncoderBlock
 from trainer.models.layers.histories import SequenceRecipe
 from trainer.models.layers.mlp import MLP, Activation
 from trainer.models.layers.sequence_ranker import SequenceRanker
+from trainer.models.ranges import Fraction, Size
 from trainer.models.recipe import RecipeError
 from trainer.models.schema import Schema
 
@@ -32,13 +33,13 @@ class BSTRecipe(SequenceRecipe):
         batch_norm: Whether to normalise before each activation.
     """
 
-    heads: int = 8
-    blocks: int = 1
-    feed_forward: int = 128
+    heads: Size = 8
+    blocks: Size = 1
+    feed_forward: Size = 128
     positions: bool = True
-    hidden: tuple[int, ...] = (1024, 512, 256)
+    hidden: tuple[Size, ...] = (1024, 512, 256)
     activate: Activation = "leaky_relu"
-    dropout: float = 0.2
+    dropout: Fraction = 0.2
     batch_norm: bool = False
 
 

@@ -23,15 +23,16 @@ from trainer.models.layers.memory import Memory
 from trainer.models.layers.mixture import TransformerFrame
 from trainer.models.layers.relu_frame import ReluFrame
 from trainer.models.layers.tokens import Tokens
+from trainer.models.ranges import Fraction, Natural, Size, Weight
 from trainer.models.ranker import Ranker
-from trainer.models.recipe import Optimizer, RecipeError, check_ranges
+from trainer.models.recipe import ModelRecipe, Optimizer, RecipeError
 from trainer.models.schema import Schema, Space
 
 ALIGNMENT = ("ita", "tia")
 
 
 @dataclass(frozen=True)
-class CameNNRecipe:
+class CameNNRecipe(ModelRecipe):
     """Configuration.
 
     Args:
@@ -60,16 +61,16 @@ class CameNNRecipe:
     """
 
     task: str = ""
-    width: int = 64
-    heads: int = 8
-    feed_forward: int = 256
-    dropout: float = 0.1
-    experts: int = 4
-    top_k: int = 2
+    width: Size = 64
+    heads: Size = 8
+    feed_forward: Size = 256
+    dropout: Fraction = 0.1
+    experts: Size = 4
+    top_k: Size = 2
     attention: Literal["joint", "prefix"] = "prefix"
     frame: Literal["transformer", "mmoe", "mose"] = "transformer"
     sequence: str = "buys"
-    history_items: int = 10
+    history_items: Natural = 10
     history: Literal["tokens", "modalities", "item"] = "modalities"
     history_fields: bool = True
     target: Literal["tokens", "modalities"] = "tokens"
@@ -77,14 +78,14 @@ class CameNNRecipe:
     roles: bool = True
     alignment_context: Literal["masked", "full"] = "masked"
     alignment_form: Literal["target", "tokens"] = "target"
-    alignment_weight: float = 1.0
-    alignment_pairs: int = 64
-    init_std: float = 0.02
+    alignment_weight: Weight = 1.0
+    alignment_pairs: Size = 64
+    init_std: Weight = 0.02
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=4e-4, beta1=0.95, beta2=0.999, weight_decay=1e-4))
 
     def __post_init__(self) -> None:
-        """Check what goes together, and ranges."""
-        check_ranges(self)
+        """Check ranges, and what goes together."""
+        super().__post_init__()
         if self.width % self.heads:
             remedy = f"use a divisor of width {self.width}"
             raise RecipeError("does not divide the width", field="heads", value=self.heads, remedy=remedy)

@@ -10,6 +10,7 @@ from trainer.models.batch import Batch
 from trainer.models.layers.fields import Fields, FieldsRecipe, LinearTerm, count_fields, fields_space, task_of
 from trainer.models.layers.interaction import fm_pairs
 from trainer.models.layers.mlp import MLP, Activation
+from trainer.models.ranges import Fraction, Size
 from trainer.models.ranker import Ranker
 from trainer.models.schema import Schema, Space
 
@@ -25,9 +26,9 @@ class DeepFMRecipe(FieldsRecipe):
         batch_norm: Whether to normalise before each activation.
     """
 
-    hidden: tuple[int, ...] = (400, 400, 400)
+    hidden: tuple[Size, ...] = (400, 400, 400)
     activate: Activation = "relu"
-    dropout: float = 0.5
+    dropout: Fraction = 0.5
     batch_norm: bool = False
 
 

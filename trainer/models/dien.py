@@ -15,6 +15,7 @@ from trainer.models.layers.gru import AUGRU, MaskedGRU
 from trainer.models.layers.histories import SequenceRecipe
 from trainer.models.layers.mlp import MLP, Activation, LastPReLU
 from trainer.models.layers.sequence_ranker import SequenceRanker
+from trainer.models.ranges import Fraction, Size, Weight
 from trainer.models.schema import Schema
 
 
@@ -38,15 +39,15 @@ class DIENRecipe(SequenceRecipe):
     """
 
     attention: Literal["unit", "bilinear"] = "unit"
-    attention_hidden: tuple[int, ...] = (80, 40)
+    attention_hidden: tuple[Size, ...] = (80, 40)
     attention_activate: Activation = "sigmoid"
     project_query: bool = True
     auxiliary: Literal["unit", "inner"] = "unit"
-    auxiliary_hidden: tuple[int, ...] = (100, 50)
-    auxiliary_weight: float = 1.0
-    hidden: tuple[int, ...] = (200, 80)
+    auxiliary_hidden: tuple[Size, ...] = (100, 50)
+    auxiliary_weight: Weight = 1.0
+    hidden: tuple[Size, ...] = (200, 80)
     activate: Activation = "dice"
-    dropout: float = 0.0
+    dropout: Fraction = 0.0
     batch_norm: bool = False
 
 

@@ -12,6 +12,7 @@ from trainer.models.layers.attention import TargetAttention
 from trainer.models.layers.histories import SequenceRecipe
 from trainer.models.layers.mlp import MLP, Activation
 from trainer.models.layers.sequence_ranker import SequenceRanker
+from trainer.models.ranges import Fraction, Size
 from trainer.models.schema import Schema
 
 
@@ -30,13 +31,13 @@ class DINRecipe(SequenceRecipe):
         batch_norm: Whether to normalise before each activation.
     """
 
-    attention: tuple[int, ...] = (80, 40)
+    attention: tuple[Size, ...] = (80, 40)
     attention_activate: Activation = "sigmoid"
     attention_softmax: bool = True
     attention_scale: bool = True
-    hidden: tuple[int, ...] = (200, 80)
+    hidden: tuple[Size, ...] = (200, 80)
     activate: Activation = "dice"
-    dropout: float = 0.0
+    dropout: Fraction = 0.0
     batch_norm: bool = False
 
 

@@ -12,6 +12,7 @@ from trainer.models.batch import Batch
 from trainer.models.layers.content import normal
 from trainer.models.layers.masked import masked_mean
 from trainer.models.layers.modalities import Items, ModalRanker, ModalRecipe
+from trainer.models.ranges import Size
 from trainer.models.schema import Schema
 
 
@@ -23,7 +24,7 @@ class DMFRecipe(ModalRecipe):
         fusion: Widths of the layers, the same for each modality's own and for the shared ones.
     """
 
-    fusion: tuple[int, ...] = (128, 64)
+    fusion: tuple[Size, ...] = (128, 64)
 
 
 class DenseFusion(nn.Module):

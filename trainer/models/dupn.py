@@ -13,6 +13,7 @@ from trainer.models.layers.gru import PropertyLSTM
 from trainer.models.layers.histories import SequenceRecipe
 from trainer.models.layers.mlp import MLP, Activation
 from trainer.models.layers.sequence_ranker import SequenceRanker
+from trainer.models.ranges import Fraction, Size
 from trainer.models.schema import Schema
 
 
@@ -29,11 +30,11 @@ class DUPNRecipe(SequenceRecipe):
         batch_norm: Whether to normalise before each activation.
     """
 
-    state: int = 64
-    attention: int = 64
-    hidden: tuple[int, ...] = (128, 64)
+    state: Size = 64
+    attention: Size = 64
+    hidden: tuple[Size, ...] = (128, 64)
     activate: Activation = "relu"
-    dropout: float = 0.0
+    dropout: Fraction = 0.0
     batch_norm: bool = False
 
 

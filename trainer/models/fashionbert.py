@@ -21,15 +21,16 @@ from trainer.models.layers.masked import masked_mean
 from trainer.models.layers.memory import Memory
 from trainer.models.layers.mlp import MLP
 from trainer.models.layers.packing import back, groups
+from trainer.models.ranges import Fraction, Natural, Share, Size, Weight
 from trainer.models.ranker import Ranker
-from trainer.models.recipe import Optimizer, RecipeError, check_ranges
+from trainer.models.recipe import ModelRecipe, Optimizer, RecipeError
 from trainer.models.schema import Schema, Space
 
 ALIGNMENT = ("ita", "tia")
 
 
 @dataclass(frozen=True)
-class FashionBERTRecipe:
+class FashionBERTRecipe(ModelRecipe):
     """Configuration of FashionBERT.
 
     Args:
@@ -52,25 +53,25 @@ class FashionBERTRecipe:
     """
 
     task: str = ""
-    width: int = 64
-    heads: int = 8
-    feed_forward: int = 256
-    layers: int = 2
-    dropout: float = 0.1
-    masked: float = 0.15
-    pairs: int = 64
+    width: Size = 64
+    heads: Size = 8
+    feed_forward: Size = 256
+    layers: Size = 2
+    dropout: Fraction = 0.1
+    masked: Share = 0.15
+    pairs: Size = 64
     adaptive: bool = True
     detach_weights: bool = False
-    field_width: int = 16
+    field_width: Size = 16
     sequence: str = "buys"
-    history_items: int = 10
-    hidden: tuple[int, ...] = (128, 64)
-    init_std: float = 0.01
+    history_items: Natural = 10
+    hidden: tuple[Size, ...] = (128, 64)
+    init_std: Weight = 0.01
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=4e-4, beta1=0.95, beta2=0.999, weight_decay=1e-4))
 
     def __post_init__(self) -> None:
-        """Check what goes together, and ranges."""
-        check_ranges(self)
+        """Check ranges, and what goes together."""
+        super().__post_init__()
         if self.width % self.heads:
             remedy = f"use a divisor of width {self.width}"
             raise RecipeError("does not divide the width", field="heads", value=self.heads, remedy=remedy)

@@ -9,6 +9,7 @@ from torch import Tensor
 from trainer.models.batch import Batch
 from trainer.models.layers.fields import Fields, FieldsRecipe, LinearTerm, count_fields, fields_space, task_of
 from trainer.models.layers.interaction import FieldAwarePairs
+from trainer.models.ranges import Size
 from trainer.models.ranker import Ranker
 from trainer.models.schema import Schema, Space
 
@@ -22,7 +23,7 @@ class FFMRecipe(FieldsRecipe):
         linear: Whether first-order weights and a bias are added; the paper leaves them out, its software too.
     """
 
-    width: int = 4
+    width: Size = 4
     linear: bool = True
 
 

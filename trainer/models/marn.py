@@ -22,15 +22,16 @@ from trainer.models.layers.multimodal import MultimodalFusion, Representation
 from trainer.models.layers.property_gru import PropertyGRU, StateAttention
 from trainer.models.layers.reversal import reversal_strength
 from trainer.models.layers.text_cnn import TextCNN
+from trainer.models.ranges import Natural, Size, Weight
 from trainer.models.ranker import Ranker
-from trainer.models.recipe import Optimizer, RecipeError, check_ranges
+from trainer.models.recipe import ModelRecipe, Optimizer, RecipeError
 from trainer.models.schema import Feature, Schema, Space
 
 Fusion = Literal["ids", "image", "conc", "maf", "maf_adv", "maf_ddma"]
 
 
 @dataclass(frozen=True)
-class MARNRecipe:
+class MARNRecipe(ModelRecipe):
     """Configuration of MARN; `fusion` and `behaviours` name the rows of its Table 3.
 
     Args:
@@ -62,32 +63,28 @@ class MARNRecipe:
     fusion: Fusion = "maf_ddma"
     behaviours: Literal["gru", "apgru"] = "apgru"
     sequence: str = "behaviours"
-    history_items: int = 50
-    width: int = 64
-    id_widths: dict[str, int] = field(
+    history_items: Natural = 50
+    width: Size = 64
+    id_widths: dict[str, Size] = field(
         default_factory=lambda: {"item_id": 32, "shop_id": 24, "brand_id": 24, "category_id": 16}
     )
-    id_width: int = 16
-    statistic_width: int = 8
-    property_width: int = 8
-    title_filters: int = 64
-    title_windows: tuple[int, ...] = (2, 3, 4)
-    attention_hidden: tuple[int, ...] = (64,)
-    hidden: tuple[int, ...] = (512, 256)
+    id_width: Size = 16
+    statistic_width: Size = 8
+    property_width: Size = 8
+    title_filters: Size = 64
+    title_windows: tuple[Size, ...] = (2, 3, 4)
+    attention_hidden: tuple[Size, ...] = (64,)
+    hidden: tuple[Size, ...] = (512, 256)
     context: bool = True
-    context_width: int = 8
-    lambda0: float = 0.05
+    context_width: Size = 8
+    lambda0: Weight = 0.05
     tradeoff: Literal["reversal", "losses"] = "reversal"
-    init_std: float = 0.01
+    init_std: Weight = 0.01
     optimizer: Optimizer = field(
         default_factory=lambda: Optimizer(
             name="adagrad", lr=0.1, eps=1e-8, initial_accumulator=0.1, table_lr=0.1, table_exact=True
         )
     )
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        check_ranges(self)
 
 
 class MARN(Ranker):

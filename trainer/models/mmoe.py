@@ -11,6 +11,7 @@ from trainer.models.batch import Batch
 from trainer.models.layers.experts import DenseExperts
 from trainer.models.layers.fields import Fields, FieldsRecipe, count_fields, fields_space
 from trainer.models.layers.mlp import MLP
+from trainer.models.ranges import Fraction, Size
 from trainer.models.ranker import Ranker
 from trainer.models.schema import Schema, Space
 
@@ -26,10 +27,10 @@ class MMoERecipe(FieldsRecipe):
         dropout: Share dropped after each hidden layer of the towers.
     """
 
-    experts: int = 8
-    expert_hidden: tuple[int, ...] = (128, 64)
-    tower_hidden: tuple[int, ...] = (32,)
-    dropout: float = 0.0
+    experts: Size = 8
+    expert_hidden: tuple[Size, ...] = (128, 64)
+    tower_hidden: tuple[Size, ...] = (32,)
+    dropout: Fraction = 0.0
 
 
 class MMoE(Ranker):

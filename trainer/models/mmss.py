@@ -12,6 +12,7 @@ from trainer.models.layers.attention import AdditiveAttention, masked_softmax
 from trainer.models.layers.content import normal
 from trainer.models.layers.memory import Memory
 from trainer.models.layers.modalities import Items, ModalRanker, ModalRecipe
+from trainer.models.ranges import Size
 from trainer.models.schema import Content, Schema
 
 
@@ -24,8 +25,8 @@ class MMSSRecipe(ModalRecipe):
         token_attention: Width of the attention to words and to patches.
     """
 
-    item_width: int = 64
-    token_attention: int = 64
+    item_width: Size = 64
+    token_attention: Size = 64
 
 
 class FilteredContent(nn.Module):

@@ -15,6 +15,7 @@ from trainer.models.layers.convolution import convolve
 from trainer.models.layers.memory import Memory
 from trainer.models.layers.mlp import MLP, Dropout
 from trainer.models.layers.modalities import Items, ModalRanker, ModalRecipe
+from trainer.models.ranges import Fraction, Natural, Size
 from trainer.models.schema import Schema
 
 
@@ -32,11 +33,11 @@ class NAMLRecipe(ModalRecipe):
             product, which sees no other field.
     """
 
-    history_items: int = 50
-    filters: int = 400
-    window: int = 3
-    view_attention: int = 200
-    view_dropout: float = 0.2
+    history_items: Natural = 50
+    filters: Size = 400
+    window: Size = 3
+    view_attention: Size = 200
+    view_dropout: Fraction = 0.2
     score: Literal["mlp", "dot"] = "mlp"
 
 

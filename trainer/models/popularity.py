@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from trainer.models.batch import Batch
+from trainer.models.ranges import Weight
 from trainer.models.ranker import Ranker
-from trainer.models.recipe import Optimizer
+from trainer.models.recipe import ModelRecipe
 from trainer.models.schema import Schema, Space
 
 
 @dataclass(frozen=True)
-class PopularityRecipe:
+class PopularityRecipe(ModelRecipe):
     """Configuration of popularity.
 
     Args:
@@ -23,8 +24,7 @@ class PopularityRecipe:
     """
 
     task: str = "cvr"
-    prior: float = 20.0
-    optimizer: Optimizer = field(default_factory=Optimizer)
+    prior: Weight = 20.0
 
 
 class Popularity(Ranker):

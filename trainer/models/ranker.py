@@ -10,21 +10,22 @@ from torch.nn import functional
 
 from trainer.models.batch import Batch
 from trainer.models.layers.memory import Memory
+from trainer.models.recipe import ModelRecipe
 from trainer.models.schema import Schema, Space
 
 
 class Ranker(nn.Module):
     """A model that scores the candidates of requests.
 
-    A subclass sets `Recipe`, a frozen dataclass with defaults for every field, and takes `(schema, recipe)`. A recipe
-    has a field `optimizer: Optimizer` (`trainer/models/recipe.py`): how the model wants to be trained.
+    A subclass sets `Recipe`, a frozen dataclass derived from `ModelRecipe` with a default for every field, and takes
+    `(schema, recipe)`.
 
     Args:
         schema: What the data have.
         recipe: The model's typed configuration.
     """
 
-    Recipe: ClassVar[type]
+    Recipe: ClassVar[type[ModelRecipe]]
 
     def __init__(self, schema: Schema, recipe: Any) -> None:
         super().__init__()

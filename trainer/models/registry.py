@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from trainer.models.afm import AFM
 from trainer.models.bst import BST
@@ -22,7 +21,7 @@ from trainer.models.mmoe import MMoE
 from trainer.models.mmss import MMSS
 from trainer.models.naml import NAML
 from trainer.models.ranker import Ranker
-from trainer.models.recipe import RecipeError, parse
+from trainer.models.recipe import ModelRecipe, RecipeError, load
 from trainer.models.schema import Schema
 from trainer.models.wide_deep import WideDeep
 from trainer.models.xdeepfm import XDeepFM
@@ -64,20 +63,22 @@ def model_class(name: str) -> type[Ranker]:
     return REGISTRY[name]
 
 
-def parse_recipe(name: str, recipe: Mapping[str, Any] | None = None) -> Any:
+def parse_recipe(name: str, recipe: Mapping[str, object] | None = None) -> ModelRecipe:
     """The typed recipe of a model from plain values; what they leave out keeps its default.
+
+    What people wrote goes through `trainer.recipes.checked_recipe` first, which checks types and choices too.
 
     Args:
         name: The model's name.
         recipe: Field → value.
 
     Raises:
-        RecipeError: If the model, a field or a value is wrong.
+        RecipeError: If the model or a field is unknown, or a number out of range.
     """
-    return parse(model_class(name).Recipe, recipe)
+    return load(model_class(name).Recipe, recipe)
 
 
-def build(name: str, schema: Schema, recipe: Mapping[str, Any] | None = None) -> Ranker:
+def build(name: str, schema: Schema, recipe: Mapping[str, object] | None = None) -> Ranker:
     """A new model with random weights.
 
     Args:
@@ -89,7 +90,7 @@ def build(name: str, schema: Schema, recipe: Mapping[str, Any] | None = None) ->
         The model, in training mode.
 
     Raises:
-        RecipeError: If the model, a field or a value is wrong.
+        RecipeError: If the model or a field is unknown, a number out of range, or the data lack what the recipe names.
     """
     kind = model_class(name)
-    return kind(schema, parse(kind.Recipe, recipe))
+    return kind(schema, load(kind.Recipe, recipe))

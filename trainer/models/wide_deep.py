@@ -9,6 +9,7 @@ from torch import Tensor
 from trainer.models.batch import Batch
 from trainer.models.layers.fields import Fields, FieldsRecipe, LinearTerm, count_fields, fields_space, task_of
 from trainer.models.layers.mlp import MLP, Activation
+from trainer.models.ranges import Fraction, Size
 from trainer.models.ranker import Ranker
 from trainer.models.schema import Schema, Space
 
@@ -24,9 +25,9 @@ class WideDeepRecipe(FieldsRecipe):
         batch_norm: Whether to normalise before each activation.
     """
 
-    hidden: tuple[int, ...] = (1024, 512, 256)
+    hidden: tuple[Size, ...] = (1024, 512, 256)
     activate: Activation = "relu"
-    dropout: float = 0.0
+    dropout: Fraction = 0.0
     batch_norm: bool = False
 
 

@@ -10,7 +10,9 @@ from trainer.models.batch import Batch
 from trainer.models.layers.fields import Fields, FieldsRecipe, LinearTerm, count_fields, fields_space, task_of
 from trainer.models.layers.interaction import CIN
 from trainer.models.layers.mlp import MLP, Activation
+from trainer.models.ranges import Fraction, Size
 from trainer.models.ranker import Ranker
+from trainer.models.recipe import RecipeError
 from trainer.models.schema import Schema, Space
 
 
@@ -28,13 +30,19 @@ class XDeepFMRecipe(FieldsRecipe):
         batch_norm: Whether to normalise before each activation.
     """
 
-    cin: tuple[int, ...] = (100, 100)
+    cin: tuple[Size, ...] = (100, 100)
     cin_activate: Activation = "none"
     cin_split_half: bool = False
-    hidden: tuple[int, ...] = (400, 400)
+    hidden: tuple[Size, ...] = (400, 400)
     activate: Activation = "relu"
-    dropout: float = 0.0
+    dropout: Fraction = 0.0
     batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        """Check ranges, and that there is an interaction network."""
+        super().__post_init__()
+        if not self.cin:
+            raise RecipeError("out of range", field="cin", value=(), remedy="name the maps of a layer, or use deepfm")
 
 
 class XDeepFM(Ranker):

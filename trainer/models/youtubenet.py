@@ -12,6 +12,7 @@ from trainer.models.layers.histories import SequenceRecipe
 from trainer.models.layers.masked import masked_mean
 from trainer.models.layers.mlp import MLP, Activation
 from trainer.models.layers.sequence_ranker import SequenceRanker
+from trainer.models.ranges import Fraction, Size
 from trainer.models.schema import Schema
 
 
@@ -26,9 +27,9 @@ class YoutubeNetRecipe(SequenceRecipe):
         batch_norm: Whether to normalise before each activation.
     """
 
-    hidden: tuple[int, ...] = (1024, 512, 256)
+    hidden: tuple[Size, ...] = (1024, 512, 256)
     activate: Activation = "relu"
-    dropout: float = 0.0
+    dropout: Fraction = 0.0
     batch_norm: bool = False
 
 

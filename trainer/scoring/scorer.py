@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from trainer.models.batch import Batch
 from trainer.models.popularity import Popularity
 from trainer.models.ranker import Ranker
-from trainer.models.recipe import parse
+from trainer.models.recipe import load
 from trainer.models.registry import model_class
 from trainer.scoring.encoding import PREFIXES, Encoding, Items, Raw
 from trainer.scoring.lookup import Lookup, assemble
@@ -85,7 +85,7 @@ class Scorer:
         recipe = json.loads((self.folder / "recipe.json").read_text(encoding="utf-8"))
         kind = ranker_class(self.info["model"])
         self.schema = schema = self.encoding.schema
-        typed: Any = parse(kind.Recipe, recipe)
+        typed = load(kind.Recipe, recipe)
         self.ranker = kind(schema, typed)
         self.ranker.load_state_dict(load_file(self.folder / "dense.safetensors"))
         self.ranker.eval()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from features.errors import UsageError
-from trainer.flat.recipe import RANGES, DataRecipe, TrainRecipe, read_recipe
+from trainer.flat.recipe import read_recipe
 from trainer.models.layers.interaction import CIN
 from trainer.models.recipe import RecipeError
 from trainer.models.registry import REGISTRY, build, parse_recipe
@@ -36,6 +36,7 @@ from trainer.models.schema import Feature, Schema
         ("[train]\nepsilon = 0", "train.epsilon"),
         ("[train]\nclip_norm = -1", "train.clip_norm"),
         ("[train]\nseed = -1", "train.seed"),
+        ("[train]\nseed = true", "train.seed"),
         ("[train]\nthreads = -1", "train.threads"),
         ("[data]\nmissing = 'mean'", "data.missing"),
         ("[data]\nbuckets = 1", "data.buckets"),
@@ -43,21 +44,25 @@ from trainer.models.schema import Feature, Schema
         ("[model]\nwidth = -2", "model.width"),
         ("[model]\nwidth = 'wide'", "model.width"),
         ("[model]\ncin = []", "model.cin"),
-        ("[model]\ncin = [4, 0]", "model.cin"),
-        ("[model]\nhidden = [0]", "model.hidden"),
+        ("[model]\ncin = [4, 0]", "model.cin[1]"),
+        ("[model]\nhidden = [0]", "model.hidden[0]"),
         ("[model]\ndropout = 1.5", "model.dropout"),
         ("[model]\ndropout = -0.1", "model.dropout"),
         ("[model]\ninit_std = -1", "model.init_std"),
         ("[model]\ninit_std = nan", "model.init_std"),
         ("[model]\nunheard_of = 1", "model.unheard_of"),
         ("[model.optimizer]\nlr = 0.1", "model.optimizer"),
+        ("model = 3", "model"),
+        ("train = 3", "train"),
+        ("[tarin]\nseed = 3", "tarin"),
+        ("[train]\noptimizer = 'lazy_adam'\nl2_embedding = 1e-5", "train.l2_rows"),
     ],
 )
 def test_impossible_values_are_named(tmp_path: Path, text: str, field: str) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError) as caught:
-        read_recipe(path, "xdeepfm")
+        read_recipe(path, "xdeepfm", seed=1)
     assert caught.value.field == field and caught.value.remedy
 
 
@@ -69,16 +74,19 @@ def test_dropouts_in_pairs_are_checked_too() -> None:
 def test_defaults_and_the_ends_of_ranges_are_right(tmp_path: Path) -> None:
     for model in REGISTRY:
         read_recipe(None, model)
-    names = {
-        f"{table}.{name}" for table, kind in (("data", DataRecipe), ("train", TrainRecipe)) for name in vars(kind())
-    }
-    assert set(RANGES) <= names
     path = tmp_path / "recipe.toml"
     path.write_text(
         "[train]\nreduce_factor = 1\nclip_norm = 0\nmin_delta = -1.0\n[model]\nhidden = []\n", encoding="utf-8"
     )
     flat, typed = read_recipe(path, "xdeepfm")
     assert flat.train.reduce_factor == 1.0 and typed.hidden == ()
+
+
+def test_a_seed_of_the_command_line_is_checked_like_the_files() -> None:
+    with pytest.raises(UsageError) as caught:
+        read_recipe(None, "lr", seed=-1)
+    assert caught.value.field == "train.seed"
+    assert read_recipe(None, "lr", seed=3)[0].train.seed == 3
 
 
 def test_an_unknown_model_is_named_as_such() -> None:

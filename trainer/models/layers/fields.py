@@ -5,7 +5,7 @@ Shape suffixes: B requests, S candidates, F fields, L positions of a history, D 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from trainer.models.batch import Batch
 from trainer.models.layers.content import PooledContent
 from trainer.models.layers.masked import masked_mean
-from trainer.models.recipe import Optimizer, RecipeError, check_ranges
+from trainer.models.ranges import Size, Weight
+from trainer.models.recipe import ModelRecipe, Optimizer, RecipeError
 from trainer.models.schema import Feature, Schema, Space
 
 
 @dataclass(frozen=True)
-class InputRecipe:
+class InputRecipe(ModelRecipe):
     """What every model on embedded fields can be told.
 
     Args:
@@ -27,24 +28,12 @@ class InputRecipe:
         fields: Names of the fields to use (`<sequence>.<field>` for a history's); empty for all.
         task: Task to learn; empty for the first that the data have.
         init_std: Standard deviation of the initial embeddings.
-        optimizer: How the model wants to be trained.
     """
 
-    width: int = 16
+    width: Size = 16
     fields: tuple[str, ...] = ()
     task: str = ""
-    init_std: float = 0.01
-    optimizer: Optimizer = field(default_factory=Optimizer)
-
-    def __post_init__(self) -> None:
-        """Check widths, counts, shares and the standard deviation, those of the models' own recipes too.
-
-        Raises:
-            RecipeError: If one is out of range.
-        """
-        check_ranges(self)
-        if "cin" in {each.name for each in fields(self)} and not self.cin:  # type: ignore[attr-defined]
-            raise RecipeError("out of range", field="cin", value=(), remedy="name the maps of a layer, or use deepfm")
+    init_std: Weight = 0.01
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from trainer.models.batch import Batch
 from trainer.models.layers.fields import InputRecipe, check_fields, pooled_content
+from trainer.models.ranges import Natural
 from trainer.models.recipe import RecipeError
 from trainer.models.schema import Schema, Sequence, Space
 
@@ -27,7 +28,7 @@ class HistoryRecipe(InputRecipe):
     """
 
     sequences: tuple[str, ...] = ()
-    history_items: int = 0
+    history_items: Natural = 0
 
 
 @dataclass(frozen=True)

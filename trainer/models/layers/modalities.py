@@ -20,6 +20,7 @@ from trainer.models.layers.gru import MaskedGRU
 from trainer.models.layers.histories import HistoryRecipe, read_sequences, sequence_space
 from trainer.models.layers.mlp import MLP
 from trainer.models.layers.sequence_ranker import plain_fields, shorten
+from trainer.models.ranges import Fraction, Size
 from trainer.models.ranker import Ranker
 from trainer.models.recipe import RecipeError
 from trainer.models.schema import Schema, Space
@@ -37,9 +38,9 @@ class ModalRecipe(HistoryRecipe):
     """
 
     content: Literal["tokens", "none"] = "tokens"
-    hidden: tuple[int, ...] = (128, 64)
-    dropout: float = 0.0
-    attention: int = 64
+    hidden: tuple[Size, ...] = (128, 64)
+    dropout: Fraction = 0.0
+    attention: Size = 64
 
 
 @dataclass(frozen=True)
