@@ -230,6 +230,29 @@ def test_context_and_arms_become_columns(lake: Lake) -> None:
     assert (one["arm"], one["policy"], two["arm"]) == ("camenn", "model", "a=y;b=x")
 
 
+@pytest.mark.parametrize(
+    ("experiments", "arm"),
+    [
+        ({'the "big" one': "a"}, "a"),
+        ({"": 'the "b" arm'}, 'the "b" arm'),
+        ({"ranker.v2": "a", "$.x": "b", "'": "\\", "größe": "c;d=e"}, "$.x=b;'=\\;größe=c;d=e;ranker.v2=a"),
+        ({}, None),
+    ],
+)
+def test_an_experiment_may_have_any_name(lake: Lake, experiments: dict[str, str], arm: str | None) -> None:
+    """A name was taken for a path into the JSON, and one with a quote ended `labels`."""
+    lake.show("r", "u", ["a"], us("01-08 12:00"), experiments=experiments)
+    label(lake)
+    assert rows(lake)["r"]["arm"] == arm
+
+
+@pytest.mark.parametrize("claim", ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59.999999Z", "9999-12-31T23:59:59-14:00"])
+def test_a_cutoff_that_no_store_can_have_had_is_not_believed(lake: Lake, claim: str) -> None:
+    lake.show("r", "u", ["a"], us("01-08 12:00"), feature_cutoff=claim)
+    label(lake)
+    assert rows(lake)["r"]["feature_cutoff"] == us("01-08 02:00")
+
+
 def test_it_waits_for_a_complete_log_and_for_others(lake: Lake) -> None:
     lake.show("r", "u", ["a"], us("01-08 12:00"))
     layout = lake.write(complete_until=us("01-10 01:59"))
