@@ -253,6 +253,17 @@ def test_a_cutoff_that_no_store_can_have_had_is_not_believed(lake: Lake, claim: 
     assert rows(lake)["r"]["feature_cutoff"] == us("01-08 02:00")
 
 
+def test_deeds_of_one_moment_and_one_id_have_one_order(lake: Lake) -> None:
+    """Topics name their events independently; whatever order DuckDB reads them in, the window is the same."""
+    for topic, more in (
+        ("purchases", {"quantity": 1, "amount_minor": 5, "currency": "EUR"}), ("clicks", {}), ("carts", {}),
+    ):  # fmt: skip
+        lake.add(topic, "u", us("01-07 12:00"), event_id="same", user_id="u", item_id=topic, **more)
+    lake.show("r", "u", ["a"], us("01-08 12:00"))
+    label(lake)
+    assert rows(lake)["r"]["beh_item"] == ["purchases", "carts", "clicks"]
+
+
 def test_it_waits_for_a_complete_log_and_for_others(lake: Lake) -> None:
     lake.show("r", "u", ["a"], us("01-08 12:00"))
     layout = lake.write(complete_until=us("01-10 01:59"))
