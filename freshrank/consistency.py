@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from features import times
 from features.errors import UsageError
+from features.settings import check_together
 from serving.gateway.api import SHOWN_LIMIT
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def check(settings: Settings) -> None:
     """
     for one in (_folder, _addresses, _security, _topics, _schedule, _names, _lists, _intervals):
         one(settings)
+    check_together(settings.labels, settings.window)
 
 
 def _folder(settings: Settings) -> None:

@@ -251,6 +251,8 @@ LOCAL = {"kafka.bootstrap_servers": "a:9092"}
         ({"features.user": ["age", "age"]}, ("u_age", "features.user")),
         ({"features.item": ["shop"]}, ("i_shop", "features.item")),
         ({"features.context": ["hour", "hour"]}, ("features.context", "hour")),
+        ({"labels.horizon_hours": 168}, ("labels.horizon_hours", "window.days")),
+        ({"labels.horizon_hours": 24, "window.days": 1}, ("labels.horizon_hours", "window.days")),
         ({"train.tasks": ["cvr", "cvr"]}, ("train.tasks", "cvr")),
         ({"content.allowed_hosts": ["https://cdn.example"]}, ("content.allowed_hosts", "https://cdn.example")),
         ({"stack.dir": "/data/$HOME"}, ("stack.dir", "Airflow", r"'\$'")),
@@ -295,6 +297,8 @@ def test_settings_that_cannot_work_together_are_refused_with_their_names(
         {"airflow.schedule": " 30  23 * * * "},
         {"content.allowed_hosts": ["cdn.example", "bucket-1"]},
         {"gate.bootstraps": 40, "gate.confidence": 0.95},
+        {"labels.horizon_hours": 167.5},
+        {"labels.horizon_hours": 200, "window.days": 9},
     ],
 )
 def test_settings_that_fit_are_taken(file: Path, values: dict[str, object]) -> None:
