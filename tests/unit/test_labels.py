@@ -132,6 +132,16 @@ def test_a_late_purchase_rewrites_its_requests_day_alone(lake: Lake) -> None:
     assert rows(lake)["r7"]["purchased"] == [0, 1]
 
 
+def test_a_deed_whose_clock_ran_an_hour_behind_its_request_counts_across_midnight(lake: Lake) -> None:
+    """And where it comes late, the day of the request is made again, not the deed's."""
+    lake.show("r", "u", ["a", "b"], us("01-08 00:20"))
+    lake.click("u", "b", us("01-07 23:20"), request="r")
+    assert label(lake).rewritten == ["2026-01-08"]
+    lake.buy("u", "a", us("01-07 23:20"), known=us("01-08 00:30"), request="r")
+    assert label(lake).rewritten == ["2026-01-08"]
+    assert (rows(lake)["r"]["purchased"], rows(lake)["r"]["clicked"]) == ([1, 0], [0, 1])
+
+
 def test_an_older_cut_brings_back_what_was_known_then(lake: Lake) -> None:
     lake.show("r", "u", ["a"], us("01-09 12:00"))
     lake.buy("u", "a", us("01-10 11:00"))
