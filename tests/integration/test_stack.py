@@ -158,7 +158,9 @@ def test_every_listener_is_on_loopback_and_the_idle_stack_fits_its_memory(stack:
     stack.need("kafka", "redis", "triton", "airflow", "gateway")
     stack.up()
     own = set(stack.pids())
-    bound = {one.laddr.ip for one in psutil.net_connections("tcp") if one.status == "LISTEN" and one.laddr and one.pid in own}
+    bound = {
+        one.laddr.ip for one in psutil.net_connections("tcp") if one.status == "LISTEN" and one.laddr and one.pid in own
+    }
     assert bound <= {addresses.HOST, f"::ffff:{addresses.HOST}", "::1"}
     status = stack.json("status")
     assert {one["name"]: one["state"] for one in status["servers"]} == dict.fromkeys(
