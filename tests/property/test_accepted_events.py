@@ -79,7 +79,7 @@ KINDS = ("request", "request", "listing", "listing", "profile", "deed", "deed", 
 EDGES = (0, SERVED - 1, SERVED, END - 1, END, us("01-08 00:00"), us("01-09 00:00"), us("12-31 00:00"))
 DELAYS = (0, 0, 0, 0, 1, -HOUR, 5 * MINUTE, HOUR, 9 * HOUR, 30 * DAY)
 CUTOFFS = (
-    *[None] * 10, format_us(SERVED), format_us(END), "0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z",
+    *[None] * 3, format_us(SERVED), format_us(END), "0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z",
     "9999-12-31T23:59:59-14:00",
 )  # fmt: skip
 PHOTOS = ("blob:" + "a" * 64, "file:ä b/#1?.jpg", "https://[x/", "s3://b/%41")
@@ -94,7 +94,7 @@ class World:
     texts: list[str]
     objects: list[dict[str, Any]]
     nested: list[Any]
-    money: list[float]
+    money: list[int]
 
     def record(self, number: int, kind: str, draw: random.Random) -> Record:
         """One record of a kind; who and when is drawn, a time of the last three days or an odd one."""
@@ -108,7 +108,7 @@ class World:
         value = {
             "event_id": f"e{number}",
             "event_time": format_us(at),
-            "schema_version": draw.choice((1, 1.0)),
+            "schema_version": 1,
         } | needed
         value |= {name: field for name, field in optional.items() if draw.random() < 0.8}
         return topic, item if topic == "items" else user, value, max(at + draw.choice(DELAYS), 0)
@@ -117,7 +117,7 @@ class World:
         return f"{self.texts[number % len(self.texts)][:250]}{number}"
 
     def request(self, user: str, item: str, number: int, draw: random.Random) -> Parts:
-        request, step = self.name(number), draw.choice((1, 1.0, 20_000))
+        request, step = self.name(number), draw.choice((1, 20_000))
         shown = [item, *draw.sample(self.texts, 2)]
         items = [
             {"item_id": each, "position": place * step, "price_minor": draw.choice(self.money)}
@@ -147,7 +147,7 @@ class World:
 
     def deed(self, user: str, item: str, number: int, draw: random.Random) -> Parts:
         topic = draw.choice(("clicks", "carts", "purchases"))
-        bought = {"quantity": draw.choice((1, 2.0, 10**6)), "amount_minor": draw.choice(self.money), "currency": "EUR"}
+        bought = {"quantity": draw.choice((1, 2, 10**6)), "amount_minor": draw.choice(self.money), "currency": "EUR"}
         needed = {"user_id": user, "item_id": item} | (bought if topic == "purchases" else {})
         return topic, needed, {"request_id": draw.choice((None, None, self.name(draw.randrange(number + 1))))}
 
@@ -159,7 +159,7 @@ def some(values: st.SearchStrategy[Any], least: int, most: int) -> st.SearchStra
 worlds = st.builds(
     World, users=some(names, 1, 3), items=some(names, 1, 4), texts=some(names, 3, 6),
     objects=some(objects, 2, 4), nested=some(nested, 1, 3),
-    money=some(st.sampled_from((0, 1, 100, 100.0, 10**15)) | st.integers(0, 10**15), 1, 4),
+    money=some(st.sampled_from((0, 1, 100, 10**15)) | st.integers(0, 10**15), 1, 4),
 )  # fmt: skip
 plots = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 2**30)), min_size=25, max_size=60)
 
@@ -202,7 +202,7 @@ KNOWN = World(
     max_examples=settings.default.max_examples if THOROUGH else FEW, derandomize=not THOROUGH, deadline=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
-@example(KNOWN, [(kind, 0) for kind in KINDS * 5])
+@example(KNOWN, [(kind, 0) for kind in KINDS * 8])
 @given(worlds, plots)
 def test_what_decoding_accepts_goes_through_everything(world: World, plot: list[tuple[str, int]]) -> None:
     told = [world.record(number, kind, random.Random(f"{seed} {number}")) for number, (kind, seed) in enumerate(plot)]
