@@ -207,7 +207,7 @@ def _write(con: DuckDBPyConnection, query: str, definitions: Definitions, entity
     columns = ", ".join(feature.name for feature in definitions.features(entity))
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.part")
-    at = f"make_timestamp({cut_us}::BIGINT)::TIMESTAMPTZ"
+    at = f"make_timestamptz({cut_us}::BIGINT)"  # a cast of one without a zone would be of the session's
     con.execute(
         f"COPY (SELECT {entity}_id, {columns}, {at} AS event_timestamp, {at} AS created_timestamp FROM ({query}) "
         f"ORDER BY {entity}_id) TO {literal(part)} (FORMAT parquet)"
