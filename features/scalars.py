@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from features.events import Scalar
 
+LARGEST = 3.4028234663852886e38  # of float32, which is what models get
+
 
 def text(value: Scalar) -> str | None:
     """A scalar as text; null stays null.
@@ -43,11 +45,13 @@ def text_sql(json: str, field: str) -> str:
 
 
 def number_sql(json: str, field: str) -> str:
-    """SQL of one field of a JSON object as a finite number, also where it is written as text; null where it is none.
+    """SQL of one field of a JSON object as a number, also where it is written as text; null where it is none.
+
+    Infinities, NaN and numbers that a float32 cannot hold are none.
 
     Args:
         json: SQL of the object, as the event log keeps it.
         field: The field's name; letters, digits and `_`, as settings allow.
     """
     found = f"try_cast(json_extract_string({json}, '$.\"{field}\"') AS DOUBLE)"
-    return f"CASE WHEN isfinite({found}) THEN {found} END"
+    return f"CASE WHEN abs({found}) <= {LARGEST!r} THEN {found} END"
