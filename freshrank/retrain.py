@@ -84,6 +84,9 @@ def make_job(settings: Settings, day: dt.date, model: str) -> Job:
     from features.window.build import of_day
 
     layout = settings.layout
+    # all of them are looked at: a recipe under a misspelt name would be passed over
+    named: dict[str, dict[str, Any]] = {model: {}} | settings.train.recipe
+    recipes = {name: typed_recipe(name, given) for name, given in named.items()}
     incumbent = champion(layout)
     tokens = layout.tokens(encoder_hash(settings.content))
     values = settings.train.model_dump(mode="json")
@@ -92,7 +95,7 @@ def make_job(settings: Settings, day: dt.date, model: str) -> Job:
         tokens=str(tokens) if (tokens / "index.parquet").exists() else None,
         checkpoints=str(layout.root / "checkpoints"),
         model=model,
-        recipe=typed_recipe(model, settings.train.recipe.get(model, {})),
+        recipe=recipes[model],
         settings=values,
         incumbent=str(layout.bundle(incumbent)) if incumbent else None,
         log=str(layout.logs / "tensorboard"),

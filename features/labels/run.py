@@ -16,6 +16,7 @@ from typing import Any
 
 from features import atomic, facts
 from features.errors import NotReadyError
+from features.events import MAX_CLOCK_SKEW_US
 from features.labels import requests
 from features.labels.attribution import NAMED_LOOKBACK_US
 from features.layout import Layout
@@ -23,7 +24,7 @@ from features.scratch import scratch
 from features.settings import FeatureSettings, LabelSettings
 from features.times import DAY, HOUR, day_of, day_start, run_cut
 
-VERSION = 1  # raise it when the same facts give other rows
+VERSION = 2  # raise it when the same facts give other rows
 TABLE = "requests"
 
 
@@ -154,7 +155,7 @@ def fingerprints(
         start, end = day_start(day), day_start(day) + DAY
         last = (end + horizon - 1) // DAY
         spans = {
-            topic: ((start - (NAMED_LOOKBACK_US if topic == "impressions" else 0) - HOUR) // DAY, last)
+            topic: ((start - (NAMED_LOOKBACK_US if topic == "impressions" else 0) - MAX_CLOCK_SKEW_US) // DAY, last)
             for topic in counted
         }
         matured = min(max(cut_us - horizon + 1, start), end)  # requests before this moment are mature

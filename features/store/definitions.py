@@ -20,6 +20,8 @@ VERSION = 1
 USER, ITEM = "user", "item"
 PROJECT = "freshrank"
 Type = Literal["text", "number", "texts", "ints"]
+# Columns of a window's items that no attribute may take; shop, brand and such are features already.
+LISTED = ("item_id", "text_sha", "image_sha", "title", "description", "image_uri", "gone", "first_known")
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def define(settings: FeatureSettings) -> Definitions:
 def _refuse_twice(features: tuple[Feature, ...]) -> None:
     from features.errors import UsageError
 
-    seen = set()
+    seen = {f"i_{name}" for name in LISTED}
     for feature in features:
         if feature.name in seen:
             raise UsageError(

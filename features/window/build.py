@@ -17,6 +17,7 @@ from features.database import literal, local_path, read_parquet
 from features.errors import NotReadyError
 from features.labels.run import TABLE, check_current, days_of, horizon_us
 from features.layout import Layout
+from features.scalars import text_sql
 from features.settings import FeatureSettings, LabelSettings
 from features.store.definitions import define
 from features.store.materialize import check_snapshots, cuts_of
@@ -193,7 +194,7 @@ def _write_day(
 def _write_items(con: DuckDBPyConnection, layout: Layout, features: FeatureSettings, cut_us: int, file: Path) -> int:
     """Write every item known at the cut with its last content; returns how many."""
     facts.load_items(con, layout, known_before_us=cut_us)
-    attributes = "".join(f"json_extract_string(attributes, '$.\"{name}\"') AS {name}, " for name in features.item)
+    attributes = "".join(f'{text_sql("attributes", name)} AS "{name}", ' for name in features.item)
     con.execute(
         f"""COPY (
             WITH last AS (

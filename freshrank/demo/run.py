@@ -179,10 +179,21 @@ def traffic(live: Live, requests: Sequence[Asking], plan: Plan) -> Iterator[list
 
     Yields:
         The answered requests, filled as they come.
+
+    Raises:
+        Exception: What ended the requests early, after the block.
     """
-    stop, answered = threading.Event(), list[Answered]()
+    stop, answered, failed = threading.Event(), list[Answered](), list[Exception]()
     live.log, live.pace_s = plan.folder / SWAP, max(0.2, SWAP_SPREAD_S / len(requests))
-    thread = threading.Thread(target=lambda: answered.extend(live.run(requests, stop=stop)))
+
+    def ask() -> None:
+        try:
+            for one in live.run(requests, stop=stop):
+                answered.append(one)
+        except Exception as error:  # a thread's own error would end it unheard
+            failed.append(error)
+
+    thread = threading.Thread(target=ask)
     thread.start()
     try:
         yield answered
@@ -194,6 +205,8 @@ def traffic(live: Live, requests: Sequence[Asking], plan: Plan) -> Iterator[list
     finally:
         stop.set()
         thread.join()
+    if failed:
+        raise failed[0]
 
 
 def prepare(plan: Plan, source: Source) -> Settings:

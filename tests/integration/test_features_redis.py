@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 
 from features import facts
 from features.settings import FeatureSettings
@@ -64,7 +65,8 @@ def test_the_gateway_serves_what_training_reads(told: tuple[Stack, Lake]) -> Non
     layout = lake.write()
     stack.run("labels", "--date", "2026-01-09")
     with facts.connection(layout) as con:
-        rows = pl.read_delta(str(layout.table("requests"))).filter(pl.col("event_date") == dt.date(2026, 1, 9))
+        table = pl.DataFrame(DeltaTable(layout.table("requests")).to_pyarrow_table())
+        rows = table.filter(pl.col("event_date") == dt.date(2026, 1, 9))
         con.register("rows", rows.to_arrow())
         con.execute("CREATE TABLE day AS FROM rows")
         found = {row["request_id"]: row for batch in join(con, layout, SERVICE, "day", arrow_schema(FEATURES))

@@ -81,3 +81,27 @@ def test_text_is_read_and_written_with_a_named_encoding() -> None:
     ]
     assert not found
     assert list(_text_without_encoding("path.read_text()")) == [1], "the check itself cannot fail"
+
+
+def _clients_of_the_environments_proxies(source: str) -> Iterator[int]:
+    """Lines that make a client which would speak to a server of ours through a proxy of the environment."""
+    direct = {"httpx": "trust_env", "grpc": "channel_args"}
+    makers = {"Client", "AsyncClient", "get", "post", "request", "stream", "InferenceServerClient"}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in makers:
+            owner = ast.unparse(node.func.value).rpartition(".")[2]
+            if owner in direct and direct[owner] not in {keyword.arg for keyword in node.keywords}:
+                yield node.lineno
+
+
+def test_every_client_of_our_servers_says_what_it_does_with_a_proxy() -> None:
+    outside = {"features/content/fetch.py"}  # photos of the world, by the environment's way out
+    found = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for room in ("features", "trainer", "serving", "freshrank")
+        for path in (ROOT / room).rglob("*.py")
+        if str(path.relative_to(ROOT)) not in outside
+        for line in _clients_of_the_environments_proxies(path.read_text(encoding="utf-8"))
+    ]
+    assert not found
+    assert list(_clients_of_the_environments_proxies("httpx.get(url)\ngrpc.InferenceServerClient(url)")) == [1, 2]

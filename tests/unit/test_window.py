@@ -208,6 +208,21 @@ def test_a_window_without_requests_is_refused(tmp_path: Path) -> None:
         build_window(layout)
 
 
+@pytest.mark.parametrize(("horizon", "ripe"), [(24.0, True), (200.0, False)])
+def test_one_request_bought_whole_makes_a_window_ripe_or_not(tmp_path: Path, horizon: float, ripe: bool) -> None:
+    """No negative, nothing on the other days, nothing to judge by: whether that is enough is training's to say."""
+    lake = Lake(tmp_path)
+    lake.show("r", "u", ["a"], us("01-08 12:00"))
+    lake.buy("u", "a", us("01-08 12:01"), request="r")
+    layout, labels = lake.write(), LabelSettings.model_validate({"horizon_hours": horizon})
+    run.label(layout, FEATURES, labels, DAY, days=DAYS)
+    materialize(layout, FEATURES, OnlineStore(sqlite=tmp_path / "online.db"), DAY, days=DAYS)
+    window = build(layout, FEATURES, labels, ENCODERS, DAY, days=DAYS)
+    assert (window.rows, window.eval_rows, window.candidates, window.purchases, window.items) == (1, 0, 1, 1, 0)
+    rows = pl.concat(pl.read_parquet(file) for file in layout.window(window.window_id).glob("*/*.parquet"))
+    assert rows["mature"].to_list() == [ripe]
+
+
 def test_killed_between_two_files_the_next_build_gives_the_same_window(
     made: tuple[Lake, Window], tmp_path: Path
 ) -> None:

@@ -15,8 +15,12 @@ from features.errors import NotReadyError, UsageError
 from freshrank import judgement, retrain
 from freshrank.cli import app
 from freshrank.settings import Settings, load
+from tests.trainer.run import one_worker
 from tests.trainer.windows import make_window
 from trainer.bundle import verify
+from trainer.checkpoints import State
+from trainer.data.stream import Step
+from trainer.train import Run, train
 
 DAY = dt.date(2025, 3, 9)
 SETTINGS = """
@@ -132,13 +136,39 @@ def test_a_refusal_is_an_answer(settings: Settings) -> None:
         judgement.gate(day)
 
 
+def test_the_best_checkpoint_is_the_result_on_demand(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a training that was stopped; its bundle says so. One that has no checkpoint yet has nothing to accept."""
+    day = ("--date", DAY.isoformat(), "--model", "lr")
+    with pytest.raises(UsageError, match="no checkpoint to accept"):
+        retrain.train(DAY, "lr", accept_best=True)
+    job = retrain.make_job(settings, DAY, "lr")
+    step = Run.step
+
+    def stopped(self: Run, batch: Step, state: State) -> None:
+        if state.looks:
+            raise KeyboardInterrupt
+        step(self, batch, state)
+
+    with monkeypatch.context() as patch, one_worker(tmp_path), pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "step", stopped)
+        train(job)
+    done = run("train", *day, "--accept-best")
+    assert done["train"] == job.id and done["new"] and done["accepted"] == "stopped by hand"
+    assert run("train", *day) == done | {"new": False, "seconds": pytest.approx(0, abs=60)}
+    bundle = settings.layout.bundle(str(run("bundle", *day)["bundle"]))
+    assert json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))["accepted"] == "stopped by hand"
+
+
 def test_without_a_window() -> None:
     with pytest.raises(NotReadyError):
         retrain.train(dt.date(2001, 1, 1))
 
 
 def test_usage() -> None:
-    for words in (["train"], ["train", "--date", "2025-03-09", "--data", "x"], ["train", "--date", "x"]):
+    both = ["train", "--date", "2025-03-09", "--data", "x"]
+    for words in (["train"], both, ["train", "--date", "x"], ["train", "--data", "x", "--accept-best"]):
         with pytest.raises(UsageError):
             CliRunner().invoke(app, words, catch_exceptions=False)
     with pytest.raises(UsageError, match="unknown model"):
