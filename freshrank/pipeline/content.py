@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import msgspec
 
@@ -48,14 +48,14 @@ class ContentEncoded(StepResult):
             f"{f' ({masked})' if masked else ''}; store {met.encoder}"
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Everything side by side."""
         return {**asdict(self.counts), "listings": self.listings}
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Self:
+    def from_json(cls, found: Mapping[str, object]) -> Self:
         """Read what `to_json` made."""
-        return cls(msgspec.convert(found, type=Counts), int(found["listings"]))
+        return cls(msgspec.convert(found, type=Counts), msgspec.convert(found["listings"], type=int))
 
 
 def run(settings: Settings, day: dt.date) -> ContentEncoded:

@@ -10,7 +10,7 @@ import datetime as dt
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import msgspec
 
@@ -52,14 +52,14 @@ class Deployed(StepResult):
             f"{self.seconds:.1f} s"
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The report, and how long it took."""
         return {**asdict(self.report), "seconds": self.seconds}
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Self:
+    def from_json(cls, found: Mapping[str, object]) -> Self:
         """Read what `to_json` made."""
-        return cls(msgspec.convert(found, type=Report), float(found["seconds"]))
+        return cls(msgspec.convert(found, type=Report), msgspec.convert(found["seconds"], type=float))
 
 
 def run(settings: Settings, day: dt.date, *, alias: str = "", unblessed: bool = False) -> Deployed:

@@ -11,7 +11,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
+
+import msgspec
 
 from features import atomic
 from features.content.store import TokenStore
@@ -51,19 +53,19 @@ class Evaluated(StepResult):
         shown = ", ".join(f"{role} {number(everything.of[role].auc)}" for role in self.figures.bundles)
         return f"evaluate: AUC on {self.date}: {shown}; {everything.requests} requests, in {self.seconds:.1f} s"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The figures, and of what they are."""
         head = {"date": self.date, "model": self.model, "final": self.FINAL}
         return {**head, **self.figures.to_json(), "seconds": self.seconds}
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Self:
+    def from_json(cls, found: Mapping[str, object]) -> Self:
         """Read what `to_json` made.
 
         Raises:
             DataError: If a figure is missing, of another type, or not finite.
         """
-        figures, seconds = Figures.from_json(found), float(found.get("seconds", 0.0))
+        figures, seconds = Figures.from_json(found), msgspec.convert(found.get("seconds", 0.0), type=float)
         return cls(str(found["date"]), str(found["model"]), figures, seconds)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from features import atomic
 from features.errors import NotReadyError
@@ -54,7 +54,7 @@ class Decision(StepResult):
         """One line for people."""
         return f"gate: {self.bundle} {'blessed' if self.blessed else 'refused'}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """With the reasons as lines."""
         return asdict(self) | {"reasons": self.reasons, "checks": [check.to_json() for check in self.checks]}
 

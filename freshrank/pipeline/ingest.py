@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 
@@ -78,7 +78,7 @@ class EventsIngested(StepResult):
             f"compacted, in {self.seconds:.1f} s"
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """With the sums over all topics."""
         return {
             "events": self.events,

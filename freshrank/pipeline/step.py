@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 import msgspec
 
@@ -36,12 +36,12 @@ class StepResult(ABC):
     def summary(self) -> str:
         """One line for people."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """For `--json` and for the note."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Self:
+    def from_json(cls, found: Mapping[str, object]) -> Self:
         """Read what `to_json` made; what else it holds is left aside.
 
         Raises:
