@@ -16,7 +16,6 @@ from features import atomic
 from freshrank.pipeline.step import StepResult, beside, seconds_since
 from freshrank.pipeline.train import Trained
 from freshrank.settings import Settings
-from trainer.job import Job
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,7 @@ def run(settings: Settings, day: dt.date, *, model: str = "") -> Bundled:
     """
     from trainer.bundle import make_bundle
     from trainer.data.window import Window
+    from trainer.job import Job
     from trainer.popularity import make_popularity
 
     began, layout, other = time.monotonic(), settings.layout, beside(settings, model)

@@ -16,14 +16,12 @@ from typing import ClassVar, Self
 import msgspec
 
 from features import atomic
-from features.content.store import TokenStore
 from features.errors import NotReadyError
 from freshrank.pipeline.bundle import Bundled
 from freshrank.pipeline.bundles import BundleInfo, incumbent_of
 from freshrank.pipeline.step import StepResult, beside, say, seconds_since
 from freshrank.pipeline.window import WindowBuilt, window_of
 from freshrank.settings import Settings
-from trainer.data.window import Window
 from trainer.evaluate.figures import Figures
 
 
@@ -98,6 +96,8 @@ def run(settings: Settings, day: dt.date, *, model: str = "", final: bool = Fals
     """
     import torch
 
+    from features.content.store import TokenStore
+    from trainer.data.window import Window
     from trainer.evaluate.run import evaluate
 
     began, layout, other = time.monotonic(), settings.layout, beside(settings, model)
@@ -128,6 +128,8 @@ def mature_day(settings: Settings, day: dt.date) -> Sequence[Path]:
     Raises:
         NotReadyError: If no later window has it.
     """
+    from trainer.data.window import Window
+
     layout = settings.layout
     for back in range(1, settings.window.days + 1):
         later = day + dt.timedelta(days=back)

@@ -10,21 +10,18 @@ import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from features import atomic
-from features.content.encode import encoder_hash
 from features.errors import DataError
 from features.layout import Layout
 from freshrank.pipeline.bundles import champion
 from freshrank.pipeline.step import StepResult, beside, say, seconds_since
 from freshrank.pipeline.window import window_of
 from freshrank.settings import Settings, project_root
-from trainer.attempts import Attempt
-from trainer.job import Job, prepare
-from trainer.launch import launch
-from trainer.recipes import checked_recipe
-from trainer.result import Result
+
+if TYPE_CHECKING:
+    from trainer.job import Job
 
 
 @dataclass(frozen=True)
@@ -87,6 +84,9 @@ def run(settings: Settings, day: dt.date, *, model: str = "", accept_best: bool 
         WorkerDiedError: If a worker was killed.
         UsageError: If that is the second time after the same checkpoint, or there is no checkpoint to accept.
     """
+    from trainer.attempts import Attempt
+    from trainer.result import Result
+
     began, layout, other = time.monotonic(), settings.layout, beside(settings, model)
     with atomic.lock(layout.lock(Trained.note(layout, day, other).stem)):
         job = _same_day(make_job(settings, day, model), layout, day, other)
@@ -132,6 +132,10 @@ def make_job(settings: Settings, day: dt.date, model: str = "") -> Job:
         NotReadyError: If the day has no window.
         UsageError: If the model or its recipe is wrong.
     """
+    from features.content.encode import encoder_hash
+    from trainer.job import Job
+    from trainer.recipes import checked_recipe
+
     layout, model = settings.layout, model or settings.train.model
     incumbent, tokens = champion(layout), layout.tokens(encoder_hash(settings.content))
     return Job(
@@ -147,6 +151,9 @@ def make_job(settings: Settings, day: dt.date, model: str = "") -> Job:
 
 
 def _train(job: Job, workers: int) -> None:
+    from trainer.job import prepare
+    from trainer.launch import launch
+
     plan = prepare(job).plan
     say(
         f"train: {job.model} {'warm, ' if plan.warm else 'from nothing, '}{plan.why}; "
@@ -161,6 +168,8 @@ def _same_day(job: Job, layout: Layout, day: dt.date, other: str) -> Job:
 
     A run that is cleared and run again after its deployment must end in the same bundle, not start from itself.
     """
+    from trainer.job import Job
+
     if not Trained.note(layout, day, other).exists():
         return job
     try:

@@ -8,6 +8,8 @@ import importlib
 import inspect
 import json
 import pkgutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -150,6 +152,14 @@ def _imported(path: Path) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             names += [f"{node.module}.{alias.name}" for alias in node.names]
     return names
+
+
+def test_a_step_loads_torch_only_when_it_runs() -> None:
+    """A machine of the data plane, and one that deploys, has no torch."""
+    modules = [f"freshrank.pipeline.{module.name}" for module in pkgutil.iter_modules(pipeline.__path__)]
+    code = f"import sys, {', '.join(modules)}; assert not {{'torch', 'transformers', 'sklearn'}} & set(sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=ROOT)
+    assert run.returncode == 0, run.stderr
 
 
 def test_every_result_is_frozen_typed_and_of_one_step() -> None:
