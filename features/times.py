@@ -84,6 +84,17 @@ def run_start(day: dt.date) -> int:
     return day_start(day) + 2 * HOUR
 
 
+def day_of_cut(us: int) -> dt.date | None:
+    """The run's day whose cut a moment is; None where it is none.
+
+    Example:
+        >>> day_of_cut(run_cut(dt.date(2026, 1, 9))), day_of_cut(run_cut(dt.date(2026, 1, 9)) + 1)
+        (datetime.date(2026, 1, 9), None)
+    """
+    day = day_of(us - DAY)
+    return day if run_cut(day) == us else None
+
+
 def run_cut(day: dt.date) -> int:
     """The cut of the run for a day: 02:00 UTC of the next day. Only facts known before it exist for the run."""
     return run_start(day) + DAY

@@ -10,7 +10,7 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,6 @@ class Labelled:
     days: list[str]
     rewritten: list[str]
     requests: int
-
-    def summary(self) -> dict[str, Any]:
-        """For `--json`."""
-        return asdict(self)
 
 
 def horizon_us(settings: LabelSettings) -> int:

@@ -19,12 +19,12 @@ from features.eventlog.ingest import ingest
 from features.events import encode
 from features.kafka import consumer
 from features.layout import Layout
+from features.publish import publish
+from features.record import Record
 from features.settings import KafkaSettings
 from features.store.registry import OnlineStore
 from features.times import parse_us
 from freshrank.settings import Settings
-from freshrank.sources.event import Event
-from freshrank.sources.publish import publish
 from serving.inputs import to_array
 from serving.probes import BUNDLE_ONLY
 from serving.state import ServingFile, State
@@ -131,7 +131,7 @@ def from_kafka(kafka: KafkaSettings, layout: Layout) -> None:
     records = []
     for topic, found in happened(layout.root).rows.items():
         key = "item_id" if topic == "items" else "user_id"
-        records += [Event(topic, getattr(row.event, key), row.known_time, encode(row.event)) for row in found]
+        records += [Record(topic, getattr(row.event, key), row.known_time, encode(row.event)) for row in found]
     publish(kafka, sorted(records, key=lambda record: record.time_us))
     done = ingest(kafka, layout, until=CUT)
     assert (sum(run.events for run in done.values()), sum(run.dead for run in done.values())) == (len(records), 0)

@@ -10,7 +10,8 @@ from typing import Any
 import torch.distributed as dist
 
 from tests.trainer.windows import Made
-from trainer.job import Job, typed_recipe
+from trainer.job import Job
+from trainer.recipes import checked_recipe
 from trainer.settings import TrainSettings
 
 
@@ -42,7 +43,7 @@ def make_job(
         tokens=str(made.tokens),
         checkpoints=str(root / "checkpoints"),
         model=model,
-        recipe=typed_recipe(model, recipe or {}),
-        settings=TrainSettings.model_validate(values).model_dump(mode="json"),
+        recipe=checked_recipe(model, recipe or {}),
+        settings=TrainSettings.model_validate(values),
         incumbent=str(incumbent) if incumbent else None,
     )

@@ -330,7 +330,7 @@ def test_the_settings_that_the_documents_show_are_taken(file: Path) -> None:
 
 
 def test_a_recipe_under_a_misspelt_model_is_refused(tmp_path: Path) -> None:
-    from freshrank.retrain import make_job
+    from freshrank.pipeline.train import make_job
 
     recipe = {"camenn": {"history": "item"}, "camen": {"history": "item"}}
     own = settings.Settings.model_validate({"stack": {"dir": tmp_path}, "train": {"recipe": recipe}})

@@ -26,7 +26,7 @@ from features.layout import Layout
 from features.settings import FeatureSettings, LabelSettings
 from features.store.materialize import materialize
 from features.store.registry import OnlineStore
-from features.window.build import Window, build, of_day
+from features.window.build import Window, build
 from features.window.columns import arrow_schema
 from tests.lake import Lake, us
 from tests.unit.test_database import ODD
@@ -112,7 +112,6 @@ def test_the_id_is_the_hash_of_what_it_is_made_of(made: tuple[Lake, Window]) -> 
     canonical = json.dumps({part: manifest[part] for part in parts}, sort_keys=True, separators=(",", ":"))
     assert hashlib.sha256(canonical.encode()).hexdigest() == window.window_id == manifest["window_id"]
     assert manifest["encoders"] == ENCODERS
-    assert of_day(lake.layout, DAY) == window.window_id
 
 
 def test_the_same_facts_give_the_same_id_however_they_came(made: tuple[Lake, Window], tmp_path: Path) -> None:
@@ -194,8 +193,6 @@ def test_it_refuses_labels_or_features_of_another_cut(made: tuple[Lake, Window],
     run.label(layout, FEATURES, LABELS, DAY, days=DAYS)
     with pytest.raises(NotReadyError, match="features materialize"):
         build_window(layout)
-    with pytest.raises(NotReadyError, match="window build"):
-        of_day(layout, dt.date(2026, 1, 5))
 
 
 def test_a_window_without_requests_is_refused(tmp_path: Path) -> None:

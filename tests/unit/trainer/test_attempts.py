@@ -18,6 +18,8 @@ from tests.stack import until
 from trainer.attempts import Attempt, TrainingError, note_error, note_memory, peak_memory
 from trainer.job import Job
 from trainer.launch import launch
+from trainer.recipes import checked_recipe
+from trainer.settings import TrainSettings
 
 KILLED, ENDED = -signal.SIGKILL, -signal.SIGTERM
 
@@ -25,7 +27,9 @@ KILLED, ENDED = -signal.SIGKILL, -signal.SIGTERM
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     """A training of which nothing is read but its folder."""
-    return Job("w", None, str(tmp_path / "checkpoints"), "lr", {}, {})
+    return Job(
+        "w", None, str(tmp_path / "checkpoints"), "lr", checked_recipe("lr", {}), TrainSettings.model_validate({})
+    )
 
 
 def checkpoint(job: Job, step: int) -> None:

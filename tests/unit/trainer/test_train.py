@@ -34,7 +34,7 @@ from trainer.embeddings.sharded import fill, initial, table_name
 from trainer.embeddings.warm import SUMS
 from trainer.job import Job, prepare
 from trainer.launch import launch
-from trainer.models.registry import model_class, parse_recipe
+from trainer.models.registry import model_class
 from trainer.popularity import make_popularity
 from trainer.probes import read_probes
 from trainer.scoring import Scorer
@@ -89,7 +89,7 @@ def test_sharded_lookup_equals_the_plain_one(made: Made, tmp_path: Path) -> None
         weights = {table_name(t): weight for t, weight in initial(run.lookup.layout, 0)}
         fill(run.model, weights, {})
         schema = run.prepared.encoding.schema
-        plain = Lookup(schema, model_class(job.model).spaces(schema, parse_recipe(job.model, job.recipe)))
+        plain = Lookup(schema, model_class(job.model).spaces(schema, job.recipe))
         for t in plain.layout:
             with torch.no_grad():
                 plain.weight(t.space, t.table).copy_(weights[table_name(t)][:, : t.width])

@@ -12,15 +12,21 @@ from typer.testing import CliRunner
 from features import atomic
 from features.content.encode import encoder_hash
 from features.errors import NotReadyError, UsageError
-from freshrank import judgement, retrain
 from freshrank.cli import app
+from freshrank.pipeline import bundle, evaluate, gate, train
+from freshrank.pipeline.bundle import Bundled
+from freshrank.pipeline.evaluate import Evaluated, FinallyEvaluated
+from freshrank.pipeline.gate import Decision
+from freshrank.pipeline.train import Trained
+from freshrank.pipeline.window import WindowBuilt
 from freshrank.settings import Settings, load
 from tests.trainer.run import one_worker
 from tests.trainer.windows import make_window
 from trainer.bundle import verify
 from trainer.checkpoints import State
 from trainer.data.stream import Step
-from trainer.train import Run, train
+from trainer.train import Run
+from trainer.train import train as fit
 
 DAY = dt.date(2025, 3, 9)
 SETTINGS = """
@@ -58,7 +64,11 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         window = make_window(
             made.layout.root, requests_a_day=12, days=3, items=40, day=day, encoder=encoder_hash(made.content)
         )
-        atomic.write_text(made.layout.step(day, "window"), json.dumps({"window_id": window.window.name}))
+        built = WindowBuilt(
+            window_id=window.window.name, date=day.isoformat(), days=[], rows=36, eval_rows=12, candidates=0,
+            purchases=0, items=40, new=True,
+        )  # fmt: skip
+        built.leave(made.layout, day)
     return made
 
 
@@ -78,43 +88,50 @@ def run(*words: str) -> dict[str, object]:
 def test_from_window_to_blessing_and_again(settings: Settings) -> None:
     layout, day = settings.layout, ("--date", DAY.isoformat())
     with pytest.raises(NotReadyError, match="train has not run"):
-        retrain.bundle(DAY)
+        bundle.run(settings, DAY)
     first = run("train", *day)
     assert first["new"] and not first["warm"]
-    bundled = run("bundle", *day)
-    bundle = str(bundled["bundle"])
-    verify(layout.bundle(bundle))
-    assert (layout.bundle(bundle) / "code" / "trainer" / "scoring" / "scorer.py").exists()
+    made = str(run("bundle", *day)["bundle"])
+    verify(layout.bundle(made))
+    assert (layout.bundle(made) / "code" / "trainer" / "scoring" / "scorer.py").exists()
     with pytest.raises(NotReadyError, match="evaluate has not run"):
-        judgement.gate(DAY)
-    figures = judgement.evaluate(DAY)
-    assert set(figures["bundles"]) == {"candidate", "popularity"}
-    assert 0 <= figures["slices"]["all"]["candidate"]["auc"] <= 1
-    assert figures["slices"]["new"]["candidates"] > 0 and figures["alignment"]["products"] > 0
-    assert 0 <= figures["alignment"]["ita"]["random"] <= 1
+        gate.run(settings, DAY)
+    evaluated = evaluate.run(settings, DAY)
+    assert Evaluated.read(layout, DAY) == evaluated, "the note is the result's encoding"
+    figures = evaluated.figures
+    assert set(figures.bundles) == {"candidate", "popularity"}
+    auc = figures.slices["all"].of["candidate"].auc
+    assert auc is not None and 0 <= auc <= 1
+    assert figures.alignment is not None
+    assert figures.slices["new"].candidates > 0 and figures.alignment.products > 0
+    shares = [one.random for one in figures.alignment.of.values()]
+    assert len(shares) == 2 and all(share is not None and 0 <= share <= 1 for share in shares)
     assert layout.step(DAY, "evaluate").with_suffix(".parquet").exists()
     decision = run("gate", *day)
     assert decision["blessed"] is True and decision["reasons"]
-    blessing = json.loads((layout.bundles / f"{bundle}.blessing.json").read_text(encoding="utf-8"))
-    assert blessing["bundle"] == bundle and blessing["blessed"]
+    blessing = Decision.on(layout, made)
+    assert blessing == Decision.read(layout, DAY)
+    assert blessing is not None and blessing.bundle == made and blessing.blessed
 
     again = run("train", *day)
     assert not again["new"] and again["train"] == first["train"]
-    assert run("bundle", *day)["bundle"] == bundle
+    assert run("bundle", *day)["bundle"] == made
+    assert (Trained.read(layout, DAY).train, Bundled.read(layout, DAY).bundle) == (first["train"], made)
 
-    _go_live(layout.serving_state, bundle)
+    _go_live(layout.serving_state, made)
     repeated = run("train", *day)
     assert repeated["train"] == first["train"], "a run repeated after its deployment does not start from itself"
-    assert "incumbent" not in judgement.evaluate(DAY)["bundles"]
+    assert "incumbent" not in evaluate.run(settings, DAY).figures.bundles
 
     tomorrow = DAY + dt.timedelta(days=1)
-    warm = retrain.train(tomorrow)
-    assert warm.warm and bundle in warm.why
-    candidate = retrain.bundle(tomorrow).bundle
-    beside = judgement.evaluate(tomorrow)["bundles"]
-    assert (beside["candidate"], beside["incumbent"]) == (candidate, bundle)
-    final = judgement.evaluate(DAY, final=True)
-    assert final["mature_share"] == 1 and final["bundles"]["candidate"] == bundle
+    warm = train.run(settings, tomorrow)
+    assert warm.warm and made in warm.why
+    candidate = bundle.run(settings, tomorrow).bundle
+    beside = evaluate.run(settings, tomorrow).figures.bundles
+    assert (beside["candidate"], beside["incumbent"]) == (candidate, made)
+    final = evaluate.run(settings, DAY, final=True)
+    assert final.figures.mature_share == 1 and final.figures.bundles["candidate"] == made
+    assert FinallyEvaluated.read(layout, DAY) == final
 
 
 def _go_live(path: Path, bundle: str) -> None:
@@ -133,7 +150,7 @@ def test_a_refusal_is_an_answer(settings: Settings) -> None:
     figures["bundles"]["incumbent"] = "another"
     atomic.write_text(layout.step(day, "evaluate"), json.dumps(figures))
     with pytest.raises(NotReadyError, match="did not meet the present incumbent"):
-        judgement.gate(day)
+        gate.run(settings, day)
 
 
 def test_the_best_checkpoint_is_the_result_on_demand(
@@ -142,8 +159,8 @@ def test_the_best_checkpoint_is_the_result_on_demand(
     """Of a training that was stopped; its bundle says so. One that has no checkpoint yet has nothing to accept."""
     day = ("--date", DAY.isoformat(), "--model", "lr")
     with pytest.raises(UsageError, match="no checkpoint to accept"):
-        retrain.train(DAY, "lr", accept_best=True)
-    job = retrain.make_job(settings, DAY, "lr")
+        train.run(settings, DAY, model="lr", accept_best=True)
+    job = train.make_job(settings, DAY, "lr")
     step = Run.step
 
     def stopped(self: Run, batch: Step, state: State) -> None:
@@ -153,23 +170,23 @@ def test_the_best_checkpoint_is_the_result_on_demand(
 
     with monkeypatch.context() as patch, one_worker(tmp_path), pytest.raises(KeyboardInterrupt):
         patch.setattr(Run, "step", stopped)
-        train(job)
+        fit(job)
     done = run("train", *day, "--accept-best")
     assert done["train"] == job.id and done["new"] and done["accepted"] == "stopped by hand"
     assert run("train", *day) == done | {"new": False, "seconds": pytest.approx(0, abs=60)}
-    bundle = settings.layout.bundle(str(run("bundle", *day)["bundle"]))
-    assert json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))["accepted"] == "stopped by hand"
+    made = settings.layout.bundle(str(run("bundle", *day)["bundle"]))
+    assert json.loads((made / "bundle.json").read_text(encoding="utf-8"))["accepted"] == "stopped by hand"
 
 
-def test_without_a_window() -> None:
-    with pytest.raises(NotReadyError):
-        retrain.train(dt.date(2001, 1, 1))
+def test_without_a_window(settings: Settings) -> None:
+    with pytest.raises(NotReadyError, match="window has not run"):
+        train.run(settings, dt.date(2001, 1, 1))
 
 
-def test_usage() -> None:
+def test_usage(settings: Settings) -> None:
     both = ["train", "--date", "2025-03-09", "--data", "x"]
     for words in (["train"], both, ["train", "--date", "x"], ["train", "--data", "x", "--accept-best"]):
         with pytest.raises(UsageError):
             CliRunner().invoke(app, words, catch_exceptions=False)
     with pytest.raises(UsageError, match="unknown model"):
-        retrain.train(DAY, "nonsense")
+        train.run(settings, DAY, model="nonsense")
