@@ -25,12 +25,12 @@ from trainer.embeddings.sharded import table_name
 from trainer.embeddings.warm import SUMS
 from trainer.finite import weights_fault
 from trainer.job import Job, Prepared
-from trainer.models.registry import model_class, parse_recipe
 from trainer.probes import choose, not_finite, outputs_of, write_probes
-from trainer.scoring.encoding import Encoding, Items
-from trainer.scoring.lookup import tables
-from trainer.scoring.scorer import Scorer, inputs_of, save_items
-from trainer.scoring.tokens import write_item_tokens
+from trainer.runtime.encoding import Encoding, Items
+from trainer.runtime.lookup import tables
+from trainer.runtime.models.registry import model_class, parse_recipe
+from trainer.runtime.scorer import Scorer, inputs_of, save_items
+from trainer.runtime.tokens import write_item_tokens
 
 FORMAT = 1
 
@@ -210,14 +210,11 @@ def _evaluated(window: Window) -> tuple[set[str], set[str]]:
 
 
 def _copy_code(target: Path) -> None:
-    """The models, the scoring and Triton's side of it, as they are now; the last lies in a later room."""
-    source = Path(__file__).resolve().parent
-    runtime = [source.parent / "serving" / "__init__.py", *(source.parent / "serving" / "runtime").rglob("*.py")]
-    scoring = [source / "__init__.py", *(source / "models").rglob("*.py"), *(source / "scoring").rglob("*.py")]
-    for path in scoring + runtime:
-        place = target / path.relative_to(source.parent)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, place)
+    """The portable runtime as it is now: one folder, under the import path that it has here."""
+    package = Path(__file__).resolve().parent
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(package / "runtime", target / package.name / "runtime", ignore=ignore)
+    shutil.copyfile(package / "__init__.py", target / package.name / "__init__.py")
 
 
 def _sums(folder: Path) -> str:

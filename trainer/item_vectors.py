@@ -11,9 +11,9 @@ import torch
 
 from features.errors import UsageError
 from trainer.data.window import KEYS, chunks, raw, select
-from trainer.models.marn import MARN
-from trainer.scoring.encoding import PREFIXES, newest
-from trainer.scoring.scorer import Scorer
+from trainer.runtime.encoding import PREFIXES, newest
+from trainer.runtime.models.marn import MARN
+from trainer.runtime.scorer import Scorer
 
 REQUESTS = 32  # encoded at once
 SCHEMA = pa.schema(

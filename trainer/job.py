@@ -15,12 +15,12 @@ from trainer.data.derive import Scan, derive, item_table
 from trainer.data.stream import Slice, Stream
 from trainer.data.thinning import share_of_negatives
 from trainer.data.window import Window
-from trainer.models.recipe import plain
-from trainer.models.registry import model_class, parse_recipe
-from trainer.models.schema import Content
 from trainer.recipes import checked_recipe
-from trainer.scoring.encoding import Encoding, Items
-from trainer.scoring.scorer import load_items, save_items
+from trainer.runtime.encoding import Encoding, Items
+from trainer.runtime.models.recipe import plain
+from trainer.runtime.models.registry import model_class, parse_recipe
+from trainer.runtime.models.schema import Content
+from trainer.runtime.scorer import load_items, save_items
 from trainer.settings import TrainSettings
 
 FORMAT = 4  # counted up when the same job would end in other weights

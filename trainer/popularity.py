@@ -14,9 +14,9 @@ from features import atomic
 from trainer.bundle import write_bundle
 from trainer.data.derive import CHUNK, item_table
 from trainer.data.window import LABELS, Window, chunks
-from trainer.models.popularity import PopularityRecipe
-from trainer.models.recipe import plain
-from trainer.scoring.encoding import Encoding, Field
+from trainer.runtime.encoding import Encoding, Field
+from trainer.runtime.models.popularity import PopularityRecipe
+from trainer.runtime.models.recipe import plain
 
 
 def make_popularity(window: Window, bundles: Path, task: str = "cvr") -> str:

@@ -35,12 +35,12 @@ from trainer.embeddings.warm import carried
 from trainer.finite import FILE as FAULT
 from trainer.finite import Fault, first_of_all, gradient_fault, loss_fault, on_any_worker, weights_fault
 from trainer.job import Job, Prepared, prepare
-from trainer.models.camenn import CameNN
-from trainer.models.recipe import Optimizer
-from trainer.models.registry import build, model_class, parse_recipe
 from trainer.optimizers import Dense
 from trainer.progress import Progress
-from trainer.scoring.tokens import ContentSource
+from trainer.runtime.models.camenn import CameNN
+from trainer.runtime.models.recipe import Optimizer
+from trainer.runtime.models.registry import build, model_class, parse_recipe
+from trainer.runtime.tokens import ContentSource
 from trainer.trainee import Trainee, total
 from trainer.validate import look
 

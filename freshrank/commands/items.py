@@ -27,7 +27,7 @@ def command(
     from freshrank.settings import load
     from trainer.data.window import Window
     from trainer.item_vectors import item_vectors
-    from trainer.scoring.scorer import Scorer
+    from trainer.runtime.scorer import Scorer
 
     began, settings, day = time.monotonic(), load(), parse_date(date)
     bundle = str(note(settings.layout, day, step_name(settings, "bundle", model))["bundle"])

@@ -13,8 +13,8 @@ import torch
 
 from features.content.store import TokenStore
 from trainer.data.window import chunks, raw, select
-from trainer.scoring.encoding import Raw
-from trainer.scoring.scorer import Scorer
+from trainer.runtime.encoding import Raw
+from trainer.runtime.scorer import Scorer
 
 ALIGNMENT = ("ita_logit", "tia_logit")
 
@@ -35,7 +35,7 @@ class Similarity:
 
     def contrast(self, values: Sequence[Sequence[float]]) -> float:
         """Mean of the diagonal less the mean of the rest."""
-        from trainer.models.layers.alignment import diagonal_contrast
+        from trainer.runtime.models.layers.alignment import diagonal_contrast
 
         return diagonal_contrast(torch.tensor(values))
 
@@ -102,7 +102,7 @@ def _untrained(scorer: Scorer, seed: int) -> Scorer:
 
 @torch.inference_mode()
 def _cosines(scorer: Scorer, parts: Sequence[Raw]) -> list[list[float]]:
-    from trainer.models.layers.alignment import similarity as cosines
+    from trainer.runtime.models.layers.alignment import similarity as cosines
 
     texts, images = [], []
     for part in parts:

@@ -21,12 +21,12 @@ from features.content.store import TokenStore
 from features.layout import Layout
 from features.settings import ContentSettings
 from freshrank.studies.grocery import Groceries, Photo
-from trainer.models.batch import ContentBatch
-from trainer.models.camenn import CameNN
-from trainer.models.fashionbert import FashionBERT
-from trainer.models.layers.alignment import accuracy, alignment_pairs, diagonal_contrast, similarity
-from trainer.models.registry import build
-from trainer.models.schema import Content, Schema
+from trainer.runtime.models.batch import ContentBatch
+from trainer.runtime.models.camenn import CameNN
+from trainer.runtime.models.fashionbert import FashionBERT
+from trainer.runtime.models.layers.alignment import accuracy, alignment_pairs, diagonal_contrast, similarity
+from trainer.runtime.models.registry import build
+from trainer.runtime.models.schema import Content, Schema
 
 Model = CameNN | FashionBERT
 MODELS = ("camenn", "fashionbert")

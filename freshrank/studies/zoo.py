@@ -21,7 +21,7 @@ from trainer.data.window import Window
 from trainer.evaluate.metrics import auc, log_loss, user_auc
 from trainer.evaluate.score import score_day, shown
 from trainer.job import Job
-from trainer.scoring.scorer import Scorer
+from trainer.runtime.scorer import Scorer
 
 SLOW = ("naml", "camenn", "fashionbert", "marn", "xdeepfm", "mmss", "dmf", "dien", "dupn")  # in this order
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.models.factory import Embedded, make_batch, make_schema, shaken, take_requests
-from trainer.models.batch import Batch
-from trainer.models.recipe import RecipeError, load, plain
-from trainer.models.registry import REGISTRY, build, parse_recipe
-from trainer.models.schema import Schema
+from trainer.runtime.models.batch import Batch
+from trainer.runtime.models.recipe import RecipeError, load, plain
+from trainer.runtime.models.registry import REGISTRY, build, parse_recipe
+from trainer.runtime.models.schema import Schema
 
 # Recipes that make a model small and its dropout nil; fields that a recipe lacks are left out.
 SMALL: dict[str, Any] = {

@@ -27,7 +27,7 @@ from serving.triton import Triton
 from tests.serving.bundles import ITEMS, make_bundle, names, raw_request, sha, write_tokens
 from tests.serving.world import NOON, SERVICE, fill
 from tests.stack import ROOT, Stack, own_stack, until
-from trainer.scoring import Scorer
+from trainer.runtime.scorer import Scorer
 
 pytestmark = pytest.mark.integration
 ARMS = ("--arm", "uniform=0.2:uniform", "--arm", "camenn=0.8:champion")

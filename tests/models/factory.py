@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from trainer.models.batch import Batch, ContentBatch
-from trainer.models.recipe import Optimizer
-from trainer.models.registry import build
-from trainer.models.schema import Content, Feature, Schema, Sequence, Space
 from trainer.optimizers import Dense
+from trainer.runtime.models.batch import Batch, ContentBatch
+from trainer.runtime.models.recipe import Optimizer
+from trainer.runtime.models.registry import build
+from trainer.runtime.models.schema import Content, Feature, Schema, Sequence, Space
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -18,12 +18,12 @@ from safetensors.torch import save_file
 from features.content.store import TokenStore, TokenWriter, Widths
 from serving.inputs import to_array
 from trainer.bundle import _copy_code, _sums
-from trainer.models.registry import build, model_class, parse_recipe
-from trainer.models.schema import Content
-from trainer.scoring.encoding import Encoding, Field, Items
-from trainer.scoring.lookup import Lookup
-from trainer.scoring.scorer import Scorer, inputs_of, save_items
-from trainer.scoring.tokens import write_item_tokens
+from trainer.runtime.encoding import Encoding, Field, Items
+from trainer.runtime.lookup import Lookup
+from trainer.runtime.models.registry import build, model_class, parse_recipe
+from trainer.runtime.models.schema import Content
+from trainer.runtime.scorer import Scorer, inputs_of, save_items
+from trainer.runtime.tokens import write_item_tokens
 
 ODD_ITEMS = (
     "蘋果", "苹果🍎", "a,b", "a/b/../c", 'the "big" one', "it's", " two  blanks ", "größer", "gro\u0308ßer", "長" * 256,

@@ -13,7 +13,7 @@ import torch
 from trainer.data.derive import CHUNK
 from trainer.data.thinning import kept, uniform
 from trainer.data.window import KEYS, LABELS, Chunk, chunks, raw, select
-from trainer.scoring.encoding import I64, Encoded, Encoding, Items, Raw
+from trainer.runtime.encoding import I64, Encoded, Encoding, Items, Raw
 
 
 @dataclass(frozen=True)

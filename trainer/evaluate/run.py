@@ -22,7 +22,7 @@ from trainer.evaluate.metrics import (
     user_auc,
 )
 from trainer.evaluate.score import Day, score_day, shown
-from trainer.scoring.scorer import Scorer
+from trainer.runtime.scorer import Scorer
 from trainer.settings import GateSettings
 
 

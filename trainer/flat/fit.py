@@ -19,9 +19,9 @@ from features.errors import UsageError
 from trainer.flat.encode import Arrays, Encoded
 from trainer.flat.recipe import TrainRecipe
 from trainer.flat.tables import PlainTables
-from trainer.models.batch import Batch
-from trainer.models.layers.interaction import CIN
-from trainer.models.ranker import Ranker
+from trainer.runtime.models.batch import Batch
+from trainer.runtime.models.layers.interaction import CIN
+from trainer.runtime.models.ranker import Ranker
 from trainer.schedule import EarlyStopping, change_rates, progress
 
 TASK = "ctr"

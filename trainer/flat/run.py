@@ -16,8 +16,8 @@ from features import atomic
 from features.errors import UsageError
 from trainer.flat.dataset import read_dataset
 from trainer.flat.recipe import read_recipe
-from trainer.models.recipe import RecipeError, plain
 from trainer.recipes import usage
+from trainer.runtime.models.recipe import RecipeError, plain
 
 
 def _stderr(line: str) -> None:
@@ -66,8 +66,8 @@ def run(
     from trainer.flat.encode import encode, fingerprint
     from trainer.flat.fit import Fit, FlatModel, initialise
     from trainer.flat.tables import PlainTables
-    from trainer.models.layers.fields import InputRecipe
-    from trainer.models.registry import build, model_class
+    from trainer.runtime.models.layers.fields import InputRecipe
+    from trainer.runtime.models.registry import build, model_class
 
     if flat.train.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("there is no GPU", field="train.device", value="cuda", remedy='use "cpu"')

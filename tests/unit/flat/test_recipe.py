@@ -11,10 +11,10 @@ import torch
 
 from features.errors import UsageError
 from trainer.flat.recipe import read_recipe
-from trainer.models.layers.interaction import CIN
-from trainer.models.recipe import RecipeError
-from trainer.models.registry import REGISTRY, build, parse_recipe
-from trainer.models.schema import Feature, Schema
+from trainer.runtime.models.layers.interaction import CIN
+from trainer.runtime.models.recipe import RecipeError
+from trainer.runtime.models.registry import REGISTRY, build, parse_recipe
+from trainer.runtime.models.schema import Feature, Schema
 
 
 @pytest.mark.parametrize(

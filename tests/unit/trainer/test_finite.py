@@ -25,9 +25,9 @@ from trainer.checkpoints import Checkpoints, State, read_full
 from trainer.data.stream import Step
 from trainer.data.window import Window
 from trainer.job import Job, prepare
-from trainer.models.batch import Batch
-from trainer.models.deepfm import DeepFM
 from trainer.probes import choose, write_probes
+from trainer.runtime.models.batch import Batch
+from trainer.runtime.models.deepfm import DeepFM
 from trainer.train import Run, accept_best, train
 
 AT = 5  # the batch that is harmed; the look after batch 3 found a best checkpoint

@@ -34,11 +34,11 @@ from trainer.embeddings.sharded import fill, initial, table_name
 from trainer.embeddings.warm import SUMS
 from trainer.job import Job, prepare
 from trainer.launch import launch
-from trainer.models.registry import model_class, parse_recipe
 from trainer.popularity import make_popularity
 from trainer.probes import read_probes
-from trainer.scoring import Scorer
-from trainer.scoring.lookup import Lookup
+from trainer.runtime.lookup import Lookup
+from trainer.runtime.models.registry import model_class, parse_recipe
+from trainer.runtime.scorer import Scorer
 from trainer.train import Run, train
 
 ROOT = Path(__file__).resolve().parents[3]
