@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from features import atomic
-from features.content.store import TokenStore
 from features.errors import NotReadyError
 from features.layout import Layout
 from freshrank.retrain import champion, note, step_name
 from freshrank.settings import Settings, load
 from trainer.data.window import Window
+from trainer.tokens import TokenStore
 
 
 def evaluate(day: dt.date, model: str | None = None, *, final: bool = False) -> dict[str, Any]:

@@ -16,7 +16,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from features import atomic
-from features.content.store import TokenStore
 from features.errors import DataError, FreshrankError, UsageError
 from trainer.attempts import note_error, note_memory
 from trainer.checkpoints import Checkpoints, State
@@ -37,10 +36,11 @@ from trainer.finite import Fault, first_of_all, gradient_fault, loss_fault, on_a
 from trainer.job import Job, Prepared, prepare
 from trainer.optimizers import Dense
 from trainer.progress import Progress
+from trainer.runtime.content import ContentSource
 from trainer.runtime.models.camenn import CameNN
 from trainer.runtime.models.recipe import Optimizer
 from trainer.runtime.models.registry import build, model_class, parse_recipe
-from trainer.runtime.tokens import ContentSource
+from trainer.tokens import TokenStore
 from trainer.trainee import Trainee, total
 from trainer.validate import look
 

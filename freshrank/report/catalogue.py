@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from features.content.store import TokenStore
+from trainer.bundle import load_scorer
 from trainer.data.window import chunks, raw, select
 from trainer.runtime.encoding import Raw
 from trainer.runtime.scorer import Scorer
+from trainer.tokens import TokenStore
 
 ALIGNMENT = ("ita_logit", "tia_logit")
 
@@ -42,10 +43,7 @@ class Similarity:
 
 def load(bundle: Path, tokens: TokenStore | None) -> Scorer:
     """A bundle's scorer on the token store as it is, as the serving runtime sees it."""
-    scorer = Scorer(bundle)
-    if tokens is not None and scorer.info["encoder"] == tokens.folder.name:
-        return Scorer(bundle, tokens)
-    return scorer
+    return load_scorer(bundle, tokens)
 
 
 def alignment_scores(files: Sequence[Path], scorer: Scorer) -> dict[str, float]:

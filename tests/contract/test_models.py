@@ -233,7 +233,7 @@ def test_position_shown_does_not_count(name: str, variant: dict[str, Any]) -> No
     """The position that a candidate was shown at enters no score."""
     batch = make_batch(make_schema(), 4, 3)
     model = make(name, variant)
-    assert torch.equal(scores(model, batch), scores(model, replace(batch, position_S=None, labels_S={})))
+    assert torch.equal(scores(model, batch), scores(model, replace(batch, labels_S={})))
 
 
 @pytest.mark.parametrize(("name", "variant"), CASES, ids=IDS)

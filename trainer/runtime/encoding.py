@@ -99,7 +99,6 @@ class Encoded:
         candidate_image: Content hash of each candidate's photo, [S] objects.
         history_items: History → rows in the item table, [N].
         labels: Task → 0 or 1, [S].
-        position: Position shown, [S], or None.
     """
 
     ids: dict[str, Tensor]
@@ -108,7 +107,6 @@ class Encoded:
     candidate_image: npt.NDArray[Any]
     history_items: dict[str, I64]
     labels: dict[str, Tensor] = field(default_factory=dict)
-    position: Tensor | None = None
 
 
 def lookup(vocabulary: Mapping[str, int], values: npt.NDArray[Any]) -> I64:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from trainer.runtime.content import ContentSource, mask, pad
 from trainer.runtime.encoding import Encoded
 from trainer.runtime.models.batch import Batch
 from trainer.runtime.models.schema import Schema, Space
-from trainer.runtime.tokens import ContentSource, mask, pad
 
 Embedded = dict[str, dict[str, Tensor]]
 
@@ -131,7 +131,6 @@ def assemble(
         content=made,
         labels_S=encoded.labels,
         ids={name: shaped(name, x) for name, x in encoded.ids.items()},
-        position_S=encoded.position,
         progress=progress,
         request_fields=frozenset(f.name for f in schema.group("user", "context")),
     )

@@ -14,18 +14,20 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 
+from trainer.runtime.content import ContentSource, Tokens
 from trainer.runtime.encoding import PREFIXES, Encoding, Items, Raw
+from trainer.runtime.errors import BundleError
 from trainer.runtime.lookup import Lookup, assemble
 from trainer.runtime.models.batch import Batch
 from trainer.runtime.models.popularity import Popularity
 from trainer.runtime.models.ranker import Ranker
 from trainer.runtime.models.recipe import load
 from trainer.runtime.models.registry import model_class
-from trainer.runtime.tokens import ContentSource, ItemTokens, Tokens
+from trainer.runtime.tokens import TokenReader
 
 Inputs = Mapping[str, npt.NDArray[Any]]
 
-
+FORMAT = 2  # of a bundle; counted up when a runtime could not read those before
 DTYPES: dict[str, Any] = {"float": np.float32, "int64": np.int64, "string": object}
 
 
@@ -75,11 +77,15 @@ class Scorer:
         info: `bundle.json`.
         inputs: What `score` wants.
         outputs: Names of what it returns, such as `cvr_logit`.
+
+    Raises:
+        BundleError: If the bundle is of another format.
+        TokensError: If its tokens are cut short.
     """
 
     def __init__(self, folder: Path | str, tokens: Tokens | None = None) -> None:
         self.folder = Path(folder)
-        self.info: dict[str, Any] = json.loads((self.folder / "bundle.json").read_text(encoding="utf-8"))
+        self.info = read_info(self.folder)
         self.encoding = Encoding.load(self.folder)
         self.items = load_items(self.folder / "item_tokens")
         recipe = json.loads((self.folder / "recipe.json").read_text(encoding="utf-8"))
@@ -94,7 +100,7 @@ class Scorer:
         self.lookup.eval()
         self.content: ContentSource | None = None
         if self.encoding.content:
-            self.content = ContentSource(tokens or ItemTokens(self.folder / "item_tokens"), self.items)
+            self.content = ContentSource(tokens or TokenReader(self.folder / "item_tokens"), self.items)
         self.ranker.remember()
         self.inputs = inputs_of(self.encoding)
         self.outputs: list[str] = self.info["outputs"]
@@ -161,6 +167,23 @@ class Scorer:
             shift = self._correction if task in self.encoding.tasks else 0.0
             found[f"{task}_logit"] = (logits_S.float() + shift).numpy()
         return found
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """`bundle.json` of a bundle that this code can read.
+
+    Raises:
+        BundleError: If it is of another format.
+    """
+    info: dict[str, Any] = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    if (found := info.get("format")) != FORMAT:
+        raise BundleError(
+            f"the bundle is of format {found}, and this code reads {FORMAT}",
+            field="bundle",
+            value=folder.name,
+            remedy="make the bundle again: run `freshrank bundle` of its day",
+        )
+    return info
 
 
 def ranker_class(name: str) -> type[Ranker]:

@@ -60,7 +60,6 @@ class Batch:
         content: Text and image tokens, or None.
         labels_S: Task name → 0 or 1 of each candidate; empty at serving.
         ids: Field name → the indices behind `embedded` (same leading shape), for tasks that need identities.
-        position_S: Position shown, for the additive bias in training; None at serving.
         progress: Share of the training done, 0 to 1, for schedules.
         request_fields: Names of the fields that have one value a request.
     """
@@ -71,7 +70,6 @@ class Batch:
     content: ContentBatch | None = None
     labels_S: dict[str, Tensor] = field(default_factory=dict)
     ids: dict[str, Tensor] = field(default_factory=dict)
-    position_S: Tensor | None = None
     progress: float = 0.0
     request_fields: frozenset[str] = frozenset()
 

@@ -6,28 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from trainer.runtime.errors import FieldError
 from trainer.runtime.models.ranges import Fraction, Range, Rate, Weight
 
 R = TypeVar("R", bound="BaseRecipe")
 
 
-class RecipeError(ValueError):
-    """A recipe or a model name is wrong.
-
-    Args:
-        what: What is wrong, in a few words.
-        field: The field that is wrong, with dots for nested ones.
-        value: The value found there.
-        remedy: What would be right.
-
-    Example:
-        >>> print(RecipeError("unknown field", field="widht", value=64, remedy="use one of: width"))
-        unknown field: widht = 64; use one of: width
-    """
-
-    def __init__(self, what: str, *, field: str, value: object, remedy: str) -> None:
-        self.what, self.field, self.value, self.remedy = what, field, value, remedy
-        super().__init__(f"{what}: {field} = {value!r}; {remedy}")
+class RecipeError(FieldError):
+    """A recipe or a model name is wrong."""
 
 
 @dataclass(frozen=True)
