@@ -37,7 +37,6 @@ from trainer.job import Job, Prepared, prepare
 from trainer.optimizers import Dense
 from trainer.progress import Progress
 from trainer.runtime.content import ContentSource
-from trainer.runtime.models.camenn import CameNN
 from trainer.runtime.models.recipe import Optimizer
 from trainer.runtime.models.registry import build, model_class, parse_recipe
 from trainer.tokens import TokenStore
@@ -247,9 +246,8 @@ class Run:
         state.step += 1
         state.position = (epoch, batch.after.chunk, batch.after.batch)
         self.last = batch
-        use = self.ranker.last_expert_use() if isinstance(self.ranker, CameNN) else {}
         shown = {name: float(loss.detach()) for name, loss in losses.items()}
-        if self.log.step(state.step, progress, batch, shown, use):
+        if self.log.step(state.step, progress, batch, shown, self.ranker.last_expert_use()):
             note_memory(self.job, dist.get_rank())
 
     def due(self, state: State) -> bool:

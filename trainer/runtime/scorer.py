@@ -19,10 +19,8 @@ from trainer.runtime.encoding import PREFIXES, Encoding, Items, Raw
 from trainer.runtime.errors import BundleError
 from trainer.runtime.lookup import Lookup, assemble
 from trainer.runtime.models.batch import Batch
-from trainer.runtime.models.popularity import Popularity
-from trainer.runtime.models.ranker import Ranker
 from trainer.runtime.models.recipe import load
-from trainer.runtime.models.registry import model_class
+from trainer.runtime.models.registry import bundled_class
 from trainer.runtime.tokens import TokenReader
 
 Inputs = Mapping[str, npt.NDArray[Any]]
@@ -89,7 +87,7 @@ class Scorer:
         self.encoding = Encoding.load(self.folder)
         self.items = load_items(self.folder / "item_tokens")
         recipe = json.loads((self.folder / "recipe.json").read_text(encoding="utf-8"))
-        kind = ranker_class(self.info["model"])
+        kind = bundled_class(self.info["model"])
         self.schema = schema = self.encoding.schema
         typed = load(kind.Recipe, recipe)
         self.ranker = kind(schema, typed)
@@ -184,11 +182,6 @@ def read_info(folder: Path) -> dict[str, Any]:
             remedy="make the bundle again: run `freshrank bundle` of its day",
         )
     return info
-
-
-def ranker_class(name: str) -> type[Ranker]:
-    """The class of a model: a registered one, or popularity, which is counted instead of trained."""
-    return Popularity if name == "popularity" else model_class(name)
 
 
 def as_inputs(raw: Raw, inputs: list[Input]) -> dict[str, npt.NDArray[Any]]:

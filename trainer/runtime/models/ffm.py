@@ -11,6 +11,7 @@ from trainer.runtime.models.layers.fields import Fields, FieldsRecipe, LinearTer
 from trainer.runtime.models.layers.interaction import FieldAwarePairs
 from trainer.runtime.models.ranges import Size
 from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.recipe import RecipeError
 from trainer.runtime.models.schema import Schema, Space
 
 
@@ -55,4 +56,7 @@ class FFM(Ranker):
 
 
 def _width(schema: Schema, recipe: FFMRecipe) -> int:
-    return max(count_fields(schema, recipe) - 1, 1) * recipe.width
+    fields = count_fields(schema, recipe)
+    if fields < 2:
+        raise RecipeError("pairs need two fields", field="fields", value=recipe.fields, remedy="use two, or lr")
+    return (fields - 1) * recipe.width

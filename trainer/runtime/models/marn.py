@@ -218,14 +218,15 @@ class MARN(Ranker):
     def _lambda(self, batch: Batch) -> float:
         return reversal_strength(batch.progress, self.recipe.lambda0)
 
-    def item_vectors(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What `score_items` reads: vectors of the candidates [S, D], and of the behaviours' items [N, D].
+    def item_vectors(self, batch: Batch) -> dict[str, Tensor]:
+        """What `score_items` reads: vectors of the candidates [S, D], and of the items of the history [N, D].
 
         They can be stored when a model is deployed (the paper, section 4.9.2). An item has one vector as a candidate
         and one as a behaviour, which lacks statistics where histories have none.
         """
         candidate_SD, past_ND, _ = self._items(batch, judge=False)
-        return candidate_SD, past_ND
+        found = {"candidate": candidate_SD}
+        return found | {self.sequence.name: past_ND} if self.sequence else found
 
     def score_items(self, batch: Batch, candidate_SD: Tensor, past_ND: Tensor) -> Tensor:
         """Logits [S] from item vectors that are there already.

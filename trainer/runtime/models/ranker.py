@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -85,6 +86,30 @@ class Ranker(nn.Module):
         for module in self.modules():
             if isinstance(module, Memory):
                 module.begin() if on else module.end()
+
+    def last_expert_use(self) -> dict[str, Tensor]:
+        """What share of the last batch chose each expert, for the log of a training.
+
+        Returns:
+            What chose → shares, [M]. By default nothing: a model without gated experts.
+        """
+        return {}
+
+    def item_vectors(self, batch: Batch) -> dict[str, Tensor] | None:  # noqa: ARG002
+        """Vectors of items on their own, which an index can store.
+
+        Args:
+            batch: The batch; labels are not read.
+
+        Returns:
+            `candidate` → vectors of the candidates, [S, D], and the name of a history → those of its newest entries, as
+            many as `reads` keeps, oldest first, [N, D]. By default None: the model has none apart from requests.
+        """
+        return None
+
+    def product_layers(self) -> Iterator[nn.Module]:
+        """Layers that compress products of fields, which flat training can leave with their own initial values."""
+        return iter(())
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Named losses; the trainer minimises their sum.

@@ -20,6 +20,7 @@ from trainer.runtime.models.marn import MARN
 from trainer.runtime.models.mmoe import MMoE
 from trainer.runtime.models.mmss import MMSS
 from trainer.runtime.models.naml import NAML
+from trainer.runtime.models.popularity import Popularity
 from trainer.runtime.models.ranker import Ranker
 from trainer.runtime.models.recipe import ModelRecipe, RecipeError, load
 from trainer.runtime.models.schema import Schema
@@ -49,6 +50,9 @@ REGISTRY: dict[str, type[Ranker]] = {
     "youtubenet": YoutubeNet,
 }
 
+# Not trained but counted over a window (`trainer/popularity.py`): a bundle holds it all the same.
+COUNTED: dict[str, type[Ranker]] = {"popularity": Popularity}
+
 
 def model_class(name: str) -> type[Ranker]:
     """The class of a registered model.
@@ -61,6 +65,15 @@ def model_class(name: str) -> type[Ranker]:
             "unknown model", field="model", value=name, remedy=f"use one of: {', '.join(sorted(REGISTRY))}"
         )
     return REGISTRY[name]
+
+
+def bundled_class(name: str) -> type[Ranker]:
+    """The class of a model that a bundle holds: a registered one, or one that is counted.
+
+    Raises:
+        RecipeError: If no model has that name.
+    """
+    return COUNTED[name] if name in COUNTED else model_class(name)
 
 
 def parse_recipe(name: str, recipe: Mapping[str, object] | None = None) -> ModelRecipe:

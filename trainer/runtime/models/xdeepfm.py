@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -75,6 +76,10 @@ class XDeepFM(Ranker):
     def spaces(cls, schema: Schema, recipe: XDeepFMRecipe) -> tuple[Space, ...]:
         """`main` for CIN and deep part, `linear` for the linear one."""
         return fields_space(schema, recipe, "main", recipe.width), fields_space(schema, recipe, "linear", 1)
+
+    def product_layers(self) -> Iterator[nn.Module]:
+        """The CIN."""
+        yield self.cin
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Logits of the one task."""
