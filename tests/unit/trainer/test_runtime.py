@@ -70,6 +70,20 @@ def test_the_runtime_imports_what_triton_has_and_nothing_else() -> None:
                 assert own or name.split(".")[0] in ALLOWED, f"{path.relative_to(ROOT)} imports {name}"
 
 
+def test_code_outside_the_models_knows_none_of_them_by_name() -> None:
+    """What a model can do besides is a method of `Ranker`. Studies of some models may, and who counts popularity."""
+    generic = {"batch", "layers", "ranges", "ranker", "recipe", "registry", "schema"}
+    models = ROOT / "trainer" / "runtime" / "models"
+    assert generic < {path.stem for path in models.iterdir()}
+    exempt = {ROOT / "trainer" / "popularity.py", *(ROOT / "freshrank" / "studies").iterdir(), *models.rglob("*.py")}
+    for room in ("trainer", "serving", "freshrank"):
+        for path in sorted({*(ROOT / room).rglob("*.py")} - exempt):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+                if module.startswith("trainer.runtime.models."):
+                    assert module.split(".")[3] in generic, f"{path.relative_to(ROOT)} knows {module}"
+
+
 def test_a_bundle_copies_the_runtimes_folder_and_no_more(bundle: Path) -> None:
     runtime = [path.relative_to(ROOT) for path in (ROOT / "trainer" / "runtime").rglob("*.py")]
     copied = [path.relative_to(bundle / "code") for path in (bundle / "code").rglob("*") if path.is_file()]
