@@ -26,7 +26,7 @@ lint: setup
 
 # Everything that is checked: lint, the examples in docstrings, then unit, property, contract, integration, browser tests.
 test: lint
-	$(PYTEST) -q --doctest-modules --ignore=serving/runtime/model.py features trainer serving freshrank simulator
+	$(PYTEST) -q --doctest-modules features trainer serving freshrank simulator
 	$(PYTEST) -m "not docker" --ignore=tests/benchmarks tests
 
 bench: setup

@@ -2,7 +2,7 @@
 
 A configuration is a frozen dataclass with a default for every field. Its types are checked by pydantic, ranges by
 `Annotated[int, Field(ge=1)]`; the recipes of models, which travel without pydantic, mark theirs with the `Range` of
-`trainer/models/ranges.py`, which pydantic takes for the same.
+`trainer/runtime/models/ranges.py`, which pydantic takes for the same.
 """
 
 from __future__ import annotations

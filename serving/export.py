@@ -87,7 +87,7 @@ class Repository:
         """
         with atomic.new_folder(self.folder / safe_name("model", model) / str(version)) as work:
             shutil.copytree(bundle, work / "bundle", copy_function=_link, ignore=shutil.ignore_patterns("__pycache__"))
-            shutil.copy(bundle / "code" / "serving" / "runtime" / "model.py", work / "model.py")
+            shutil.copy(bundle / "code" / "trainer" / "runtime" / "triton_model.py", work / "model.py")
             runtime = {"threads": self.threads, "tokens": str(tokens) if tokens else ""}
             (work / "runtime.json").write_text(json.dumps(runtime), encoding="utf-8")
             # Byte code now: a file that appears after the load makes Triton load the version again with the next one.

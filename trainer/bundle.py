@@ -10,13 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors.torch import save_file
 from torch import Tensor
 
 from features import atomic
-from features.content.store import TokenStore
 from features.errors import DataError, NotReadyError
 from features.scratch import scratch
 from trainer.checkpoints import Checkpoints, read_full
@@ -25,16 +22,15 @@ from trainer.embeddings.sharded import table_name
 from trainer.embeddings.warm import SUMS
 from trainer.finite import weights_fault
 from trainer.job import Job, Prepared
-from trainer.models.recipe import plain
-from trainer.models.registry import model_class
 from trainer.probes import choose, not_finite, outputs_of, write_probes
 from trainer.result import Result
-from trainer.scoring.encoding import Encoding, Items
-from trainer.scoring.lookup import tables
-from trainer.scoring.scorer import Scorer, inputs_of, save_items
-from trainer.scoring.tokens import write_item_tokens
-
-FORMAT = 1
+from trainer.runtime.encoding import Encoding, Items
+from trainer.runtime.errors import BundleError, FieldError
+from trainer.runtime.lookup import tables
+from trainer.runtime.models.recipe import plain
+from trainer.runtime.models.registry import model_class
+from trainer.runtime.scorer import FORMAT, Scorer, inputs_of, read_info, save_items
+from trainer.tokens import TokenStore, copy_tokens
 
 
 def make_bundle(job: Job, bundles: Path) -> str:
@@ -56,8 +52,8 @@ def make_bundle(job: Job, bundles: Path) -> str:
         raise NotReadyError(
             "the training has not finished", field="train", value=job.id, remedy="run `freshrank train` to its end"
         )
-    if noted.exists() and (bundles / json.loads(noted.read_text(encoding="utf-8"))["bundle"]).exists():
-        return str(json.loads(noted.read_text(encoding="utf-8"))["bundle"])
+    if before := made_before(noted, bundles):
+        return before
     result, prepared = Result.load(job.folder), Prepared.load(job.folder / "inputs")
     full = read_full(Checkpoints(job.folder).path(result.step))
     if fault := weights_fault(full, prepared.encoding):
@@ -104,6 +100,35 @@ def make_bundle(job: Job, bundles: Path) -> str:
     return bundle
 
 
+def made_before(noted: Path, bundles: Path) -> str | None:
+    """The bundle that a note names, if it is still there and this code can read it."""
+    if not noted.exists():
+        return None
+    bundle = str(json.loads(noted.read_text(encoding="utf-8"))["bundle"])
+    try:
+        read_info(bundles / bundle)
+    except (FileNotFoundError, BundleError):
+        return None
+    return bundle
+
+
+def load_scorer(folder: Path, tokens: TokenStore | None = None) -> Scorer:
+    """A bundle's scorer, on the token store as it is where that is of the bundle's encoder, as the runtime sees it.
+
+    Args:
+        folder: The bundle.
+        tokens: The token store, or None.
+
+    Raises:
+        DataError: If the bundle is of another format, or cannot be read.
+    """
+    try:
+        own = tokens is not None and read_info(folder)["encoder"] == tokens.folder.name
+        return Scorer(folder, tokens if own else None)
+    except FieldError as error:
+        raise _data(error) from error
+
+
 def write_bundle(
     bundles: Path,
     window: Window,
@@ -142,10 +167,6 @@ def write_bundle(
     bundles.mkdir(parents=True, exist_ok=True)
     with scratch(bundles, ".making.") as work:
         encoding.save(work)
-        for table, vocabulary in encoding.vocabularies.items():
-            keys = sorted(vocabulary, key=vocabulary.__getitem__)
-            rows = pa.array(range(1, len(keys) + 1), pa.int64())
-            pq.write_table(pa.table({"key": keys, "row": rows}), work / "vocab" / f"{table}.parquet")
         save_items(work / "item_tokens", items)
         if encoding.content and tokens:
             texts, images = (
@@ -154,7 +175,7 @@ def write_bundle(
             )
             evaluated = _evaluated(window)
             texts, images = sorted({*texts, *evaluated[0]}), sorted({*images, *evaluated[1]})
-            write_item_tokens(work / "item_tokens", tokens, texts, images, encoding.content)
+            copy_tokens(work / "item_tokens", tokens, texts, images)
         (work / "embeddings").mkdir()
         for space, weights in embeddings.items():
             save_file(dict(weights), work / "embeddings" / f"{space}.safetensors")
@@ -182,13 +203,14 @@ def write_bundle(
 
 
 def verify(folder: Path) -> None:
-    """Check a bundle against its sums and its name.
+    """Check a bundle's format, and the bundle against its sums and its name.
 
     Args:
         folder: The bundle.
 
     Raises:
-        DataError: If a file is missing, changed or too many, or the bundle is not the one its name says.
+        DataError: If a file is missing, changed or too many, the bundle is not the one its name says, or of another
+            format.
     """
     path = folder / "SHA256SUMS"
     if not path.exists():
@@ -199,6 +221,10 @@ def verify(folder: Path) -> None:
     if (now := _sums(folder)) != sums:
         changed = {line.split("  ", 1)[1] for line in set(now.splitlines()) ^ set(sums.splitlines())}
         raise _corrupt(folder, f"changed or missing: {', '.join(sorted(changed)[:3])}")
+    try:
+        read_info(folder)
+    except BundleError as error:
+        raise _data(error) from error
 
 
 def _evaluated(window: Window) -> tuple[set[str], set[str]]:
@@ -212,14 +238,11 @@ def _evaluated(window: Window) -> tuple[set[str], set[str]]:
 
 
 def _copy_code(target: Path) -> None:
-    """The models, the scoring and Triton's side of it, as they are now; the last lies in a later room."""
-    source = Path(__file__).resolve().parent
-    runtime = [source.parent / "serving" / "__init__.py", *(source.parent / "serving" / "runtime").rglob("*.py")]
-    scoring = [source / "__init__.py", *(source / "models").rglob("*.py"), *(source / "scoring").rglob("*.py")]
-    for path in scoring + runtime:
-        place = target / path.relative_to(source.parent)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, place)
+    """The portable runtime as it is now: one folder, under the import path that it has here."""
+    package = Path(__file__).resolve().parent
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(package / "runtime", target / package.name / "runtime", ignore=ignore)
+    shutil.copyfile(package / "__init__.py", target / package.name / "__init__.py")
 
 
 def _sums(folder: Path) -> str:
@@ -243,3 +266,7 @@ def _corrupt(folder: Path, what: str) -> DataError:
         value=f"{folder.name} ({what})",
         remedy="remove it and bundle again, or restore it",
     )
+
+
+def _data(error: FieldError) -> DataError:
+    return DataError(error.what, field=error.field, value=error.value, remedy=error.remedy)

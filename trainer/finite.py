@@ -15,9 +15,9 @@ from torch import Tensor
 from features import atomic
 from features.errors import DataError
 from trainer.data.stream import Step
-from trainer.models.batch import Batch, ContentBatch
-from trainer.models.ranker import Ranker
-from trainer.scoring.encoding import Encoded, Encoding
+from trainer.runtime.encoding import Encoded, Encoding
+from trainer.runtime.models.batch import Batch, ContentBatch
+from trainer.runtime.models.ranker import Ranker
 
 FILE = "fault.json"  # in the training's folder, while a fault stops it
 

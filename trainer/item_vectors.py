@@ -11,9 +11,8 @@ import torch
 
 from features.errors import UsageError
 from trainer.data.window import KEYS, chunks, raw, select
-from trainer.models.marn import MARN
-from trainer.scoring.encoding import PREFIXES, newest
-from trainer.scoring.scorer import Scorer
+from trainer.runtime.encoding import PREFIXES, newest
+from trainer.runtime.scorer import Scorer
 
 REQUESTS = 32  # encoded at once
 SCHEMA = pa.schema(
@@ -25,7 +24,7 @@ def item_vectors(scorer: Scorer, files: Sequence[Path]) -> pa.Table:
     """The newest vector of every item of some requests, by role.
 
     Args:
-        scorer: A bundle whose model represents items apart from requests: MARN.
+        scorer: A bundle whose model represents items apart from requests.
         files: Requests of a window, in order of time.
 
     Returns:
@@ -33,12 +32,8 @@ def item_vectors(scorer: Scorer, files: Sequence[Path]) -> pa.Table:
         as of, `vector`; ordered by item and role.
 
     Raises:
-        UsageError: If the model is another.
+        UsageError: If the model has none.
     """
-    model = scorer.ranker
-    if not isinstance(model, MARN):
-        remedy = "only marn represents items apart from requests"
-        raise UsageError("has no item vectors", field="model", value=scorer.info["model"], remedy=remedy)
     columns = sorted({*scorer.encoding.columns(), *KEYS, "cand_item"})
     found: dict[tuple[str, str], tuple[int, list[float]]] = {}
     for chunk in chunks(files, columns, 1024):
@@ -47,11 +42,13 @@ def item_vectors(scorer: Scorer, files: Sequence[Path]) -> pa.Table:
             part = select(whole, np.arange(start, min(start + REQUESTS, chunk.rows.num_rows)))
             times = np.asarray(part.columns["event_time"], np.int64)
             with torch.inference_mode():
-                candidate_SD, past_ND = model.item_vectors(scorer.batch(part))
-            groups = [("candidate", part.columns["cand_item"], part.counts["candidate"], candidate_SD)]
-            if model.sequence:
-                name = model.sequence.name
-                kept, counts = newest(part.counts[name], model.sequence.length)
+                made = scorer.ranker.item_vectors(scorer.batch(part))
+            if made is None:
+                remedy = "use a model that represents items apart from requests, such as marn"
+                raise UsageError("has no item vectors", field="model", value=scorer.info["model"], remedy=remedy)
+            groups = [("candidate", part.columns["cand_item"], part.counts["candidate"], made.pop("candidate"))]
+            for name, past_ND in made.items():
+                kept, counts = newest(part.counts[name], scorer.encoding.lengths[name])
                 groups.append(("behaviour", part.columns[f"{PREFIXES[name]}_item"][kept], counts, past_ND))
             for role, items, counts, vectors in groups:
                 as_of = np.repeat(times, counts).tolist()

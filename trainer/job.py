@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from features import atomic
-from features.content.store import TokenStore
 from features.errors import DataError, UsageError
 from trainer.data.derive import Scan, derive, item_table
 from trainer.data.stream import Slice, Stream
 from trainer.data.thinning import share_of_negatives
 from trainer.data.window import Window
-from trainer.models.recipe import ModelRecipe, plain
-from trainer.models.registry import model_class
-from trainer.models.schema import Content
 from trainer.recipes import checked_recipe
-from trainer.scoring.encoding import Encoding, Items
-from trainer.scoring.scorer import load_items, save_items
+from trainer.runtime.encoding import Encoding, Items
+from trainer.runtime.models.recipe import ModelRecipe, plain
+from trainer.runtime.models.registry import model_class
+from trainer.runtime.models.schema import Content
+from trainer.runtime.scorer import FORMAT as BUNDLE_FORMAT
+from trainer.runtime.scorer import load_items, save_items
 from trainer.settings import TrainSettings
+from trainer.tokens import TokenStore
 
 FORMAT = 4  # counted up when the same job would end in other weights
 
@@ -161,12 +162,6 @@ class Prepared:
         return cls(Encoding.load(folder), load_items(folder), Plan(**found["plan"]), found["texts"], found["images"])
 
 
-def widths(tokens: TokenStore) -> Content:
-    """Widths of a token store as models want them."""
-    w = tokens.widths
-    return Content(w.text_tokens, w.text_width, w.patches, w.image_width)
-
-
 def prepare(job: Job) -> Prepared:
     """Derive a training's inputs, once: schema, vocabularies, edges, item table, plan.
 
@@ -182,7 +177,7 @@ def prepare(job: Job) -> Prepared:
     folder = job.folder / "inputs"
     if not folder.exists():
         window, settings = Window(Path(job.window)), job.settings
-        content = widths(TokenStore(Path(job.tokens))) if job.tokens else None
+        content = TokenStore(Path(job.tokens)).widths if job.tokens else None
         before, why = _incumbent(job, content)
         full, seen = derive(window, settings, content, before)
         if not seen.mature:
@@ -239,6 +234,8 @@ def _incumbent(job: Job, content: Content | None) -> tuple[Encoding | None, str]
         return None, "no incumbent"
     folder = Path(job.incumbent)
     info = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    if info.get("format") != BUNDLE_FORMAT:
+        return None, "the incumbent is a bundle of another format"
     if info["model"] != job.model:
         return None, f"the incumbent is a {info['model']}"
     if checked_recipe(job.model, json.loads((folder / "recipe.json").read_text(encoding="utf-8"))) != job.recipe:

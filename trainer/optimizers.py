@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.models.recipe import Optimizer
+from trainer.runtime.models.recipe import Optimizer
 from trainer.schedule import change_rates, linear
 
 

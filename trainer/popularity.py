@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 import torch
 
 from features import atomic
-from trainer.bundle import write_bundle
+from trainer.bundle import made_before, write_bundle
 from trainer.data.derive import CHUNK, item_table
 from trainer.data.window import LABELS, Window, chunks
-from trainer.models.popularity import PopularityRecipe
-from trainer.models.recipe import plain
-from trainer.scoring.encoding import Encoding, Field
+from trainer.runtime.encoding import Encoding, Field
+from trainer.runtime.models.popularity import PopularityRecipe
+from trainer.runtime.models.recipe import plain
 
 
 def make_popularity(window: Window, bundles: Path, task: str = "cvr") -> str:
@@ -34,8 +34,8 @@ def make_popularity(window: Window, bundles: Path, task: str = "cvr") -> str:
         The bundle's id.
     """
     noted = bundles / f".popularity-{window.id}-{task}.json"
-    if noted.exists() and (bundles / json.loads(noted.read_text(encoding="utf-8"))["bundle"]).exists():
-        return str(json.loads(noted.read_text(encoding="utf-8"))["bundle"])
+    if before := made_before(noted, bundles):
+        return before
     views, positives, end = _count(window, LABELS[task])
     recipe = PopularityRecipe(task=task)
     mean = (sum(positives.values()) + 1) / (sum(views.values()) + 2)

@@ -16,8 +16,8 @@ import torch
 
 from features.errors import DataError
 from trainer.data.window import Window, chunks, raw, select
-from trainer.scoring.encoding import Encoding, Raw
-from trainer.scoring.scorer import DTYPES, Scorer, as_inputs
+from trainer.runtime.encoding import Encoding, Raw
+from trainer.runtime.scorer import DTYPES, Scorer, as_inputs
 
 PROBES = 64
 

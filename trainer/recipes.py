@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from features.configuration import read
 from features.errors import UsageError
-from trainer.models.recipe import ModelRecipe, RecipeError
-from trainer.models.registry import model_class
+from trainer.runtime.models.recipe import ModelRecipe, RecipeError
+from trainer.runtime.models.registry import model_class
 
 
 def checked_recipe(model: str, values: Mapping[str, object], prefix: str = "") -> ModelRecipe:

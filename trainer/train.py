@@ -14,7 +14,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from features.content.store import TokenStore
 from features.errors import DataError, FreshrankError, UsageError
 from trainer.attempts import note_error, note_memory
 from trainer.checkpoints import Checkpoints, State
@@ -33,13 +32,13 @@ from trainer.embeddings.warm import carried
 from trainer.finite import FILE as FAULT
 from trainer.finite import Fault, first_of_all, gradient_fault, loss_fault, on_any_worker, weights_fault
 from trainer.job import Job, Prepared, prepare
-from trainer.models.camenn import CameNN
-from trainer.models.recipe import Optimizer
-from trainer.models.registry import model_class
 from trainer.optimizers import Dense
 from trainer.progress import Progress
 from trainer.result import Result
-from trainer.scoring.tokens import ContentSource
+from trainer.runtime.content import ContentSource
+from trainer.runtime.models.recipe import Optimizer
+from trainer.runtime.models.registry import model_class
+from trainer.tokens import TokenStore
 from trainer.trainee import Trainee, total
 from trainer.validate import look
 
@@ -217,9 +216,8 @@ class Run:
         state.step += 1
         state.position = (epoch, batch.after.chunk, batch.after.batch)
         self.last = batch
-        use = self.ranker.last_expert_use() if isinstance(self.ranker, CameNN) else {}
         shown = {name: float(loss.detach()) for name, loss in losses.items()}
-        if self.log.step(state.step, progress, batch, shown, use):
+        if self.log.step(state.step, progress, batch, shown, self.ranker.last_expert_use()):
             note_memory(self.job, dist.get_rank())
 
     def due(self, state: State) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from trainer.models.batch import Batch
-from trainer.models.ranker import Ranker
-from trainer.models.schema import Schema
-from trainer.scoring.encoding import Encoded
-from trainer.scoring.lookup import assemble
-from trainer.scoring.tokens import ContentSource
+from trainer.runtime.content import ContentSource
+from trainer.runtime.encoding import Encoded
+from trainer.runtime.lookup import assemble
+from trainer.runtime.models.batch import Batch
+from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.schema import Schema
 
 
 class Trainee(nn.Module):

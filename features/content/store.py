@@ -1,7 +1,7 @@
-"""Content tokens on disk: append-only arrays that readers map into memory, and an index from content hash to row.
+"""Writing content tokens: append-only arrays that readers map into memory, and an index from content hash to row.
 
 The arrays grow first and are fsynced; then the index is replaced by rename. What an interrupted writer left behind the
-index's last row is cut off by the next one. Readers see the index they opened with, whose rows never change.
+index's last row is cut off by the next one. `trainer/runtime/tokens.py` reads them, with numpy alone.
 """
 
 from __future__ import annotations
@@ -45,83 +45,8 @@ class Widths:
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """Tokens of n items; rows of what an item lacks are zero.
-
-    Args:
-        text: Text tokens, [n, T, text width] float16, zero beyond a text's length.
-        text_len: Tokens of each text, [n]; 0 where there is no text.
-        image: Patch tokens, [n, P, image width] float16.
-        image_global: Vector of the whole photo, [n, image width] float16.
-        image_ok: Whether there is a photo, [n] bool.
-    """
-
-    text: F16
-    text_len: npt.NDArray[np.uint8]
-    image: F16
-    image_global: F16
-    image_ok: npt.NDArray[np.bool_]
-
-
-class TokenStore:
-    """Read tokens by content hash.
-
-    Texts and photos have rows of their own; their hashes never collide, so one index holds both. `rows` is -1 where the
-    store has nothing: a missing text or photo, a broken photo, or content not encoded yet.
-
-    Args:
-        folder: `tokens/<encoder hash>/`.
-
-    Raises:
-        NotReadyError: If nothing was encoded with this encoder yet.
-        DataError: If the arrays are shorter than the index says.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        index = read_index(folder)
-        self.widths = widths_of(folder)
-        order = np.argsort(index.sha)
-        self._sha, self._row = index.sha[order], index.row[order]
-        shapes = array_shapes(self.widths, index.count(TEXT), index.count(IMAGE))
-        arrays: dict[str, Any] = {name: _map(folder / name, dtype, shape) for name, dtype, shape in shapes}
-        self.text, self.text_len = arrays["text.f16"], arrays["text_len.u8"]
-        self.image, self.image_global = arrays["image.f16"], arrays["image_global.f16"]
-
-    def rows(self, shas: Sequence[str | None]) -> I64:
-        """Rows of content hashes, [n]; -1 where there is none. Text hashes give text rows, photo hashes photo rows."""
-        wanted = np.array([(sha or "").encode() for sha in shas], dtype="S64")
-        if not len(self._sha) or not len(wanted):
-            return np.full(len(wanted), -1, dtype=np.int64)
-        at = np.minimum(np.searchsorted(self._sha, wanted), len(self._sha) - 1)
-        return np.where(self._sha[at] == wanted, self._row[at], -1)
-
-    def known(self, shas: Sequence[str | None]) -> npt.NDArray[np.bool_]:
-        """Whether the store has settled a hash, [n]: encoded, or found broken for good."""
-        wanted = np.array([(sha or "").encode() for sha in shas], dtype="S64")
-        return np.isin(wanted, self._sha)
-
-    def gather_text(self, rows: I64) -> tuple[F16, npt.NDArray[np.uint8]]:
-        """Text tokens [n, T, width] and lengths [n] of text rows; zero for row -1."""
-        return _take(self.text, rows), _take(self.text_len, rows)
-
-    def gather_image(self, rows: I64) -> tuple[F16, F16]:
-        """Patch tokens [n, P, width] and whole-photo vectors [n, width] of photo rows; zero for row -1."""
-        return _take(self.image, rows), _take(self.image_global, rows)
-
-    def gather(self, text_rows: I64, image_rows: I64) -> Tokens:
-        """All tokens of n items.
-
-        Args:
-            text_rows: `rows` of their text hashes, [n].
-            image_rows: `rows` of their photo hashes, [n].
-        """
-        return Tokens(*self.gather_text(text_rows), *self.gather_image(image_rows), image_ok=image_rows >= 0)
-
-
-@dataclass(frozen=True)
 class Index:
-    """The index: content hash, kind and row (-1: broken for good) of each entry, in order of arrival."""
+    """The index: content hash, kind and row (-1: broken for good) of each entry."""
 
     sha: npt.NDArray[np.bytes_]
     kind: npt.NDArray[np.int8]
@@ -229,51 +154,34 @@ def read_index(folder: Path) -> Index:
     Raises:
         NotReadyError: If there is none.
     """
-    import pyarrow.parquet as pq
-
-    path = folder / "index.parquet"
+    path = folder / "index.npy"
     if not path.exists():
         raise NotReadyError(
             "no content tokens", field="tokens", value=str(folder), remedy="run `freshrank content encode` first"
         )
-    table = pq.read_table(path)
-    sha = np.array([value.encode() for value in table["content_sha"].to_pylist()], dtype="S64")
-    return Index(sha, table["kind"].to_numpy(), table["row"].to_numpy())
+    plain = np.load(path)
+    return Index(plain["sha"], plain["kind"], plain["row"])
 
 
 def _write_index(folder: Path, index: Index) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {
-        "content_sha": pa.array([sha.decode() for sha in index.sha.tolist()], pa.string()),
-        "kind": pa.array(index.kind, pa.int8()),
-        "row": pa.array(index.row, pa.int64()),
-    }
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink)
-    # The same, sorted by hash, for readers that have numpy alone: the serving runtime.
     order = np.argsort(index.sha)
     plain = np.zeros(len(order), dtype=[("sha", "S64"), ("kind", "i1"), ("row", "<i8")])
     plain["sha"], plain["kind"], plain["row"] = index.sha[order], index.kind[order], index.row[order]
     memory = io.BytesIO()
     np.save(memory, plain)
     atomic.write_bytes(folder / "index.npy", memory.getvalue())
+    # The same once more, for people and other tools: what counts is the file above.
+    columns = {
+        "content_sha": pa.array([sha.decode() for sha in plain["sha"].tolist()], pa.string()),
+        "kind": pa.array(plain["kind"], pa.int8()),
+        "row": pa.array(plain["row"], pa.int64()),
+    }
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink)
     atomic.write_bytes(folder / "index.parquet", sink.getvalue().to_pybytes())
-
-
-def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    size = int(np.prod(shape)) * dtype.itemsize
-    if not path.exists() or path.stat().st_size < size:
-        raise _short(path)
-    return np.memmap(path, dtype=dtype, mode="r", shape=shape) if size else np.empty(shape, dtype)
-
-
-def _take(array: npt.NDArray[Any], rows: I64) -> npt.NDArray[Any]:
-    taken = np.zeros((len(rows), *array.shape[1:]), dtype=array.dtype)
-    have = rows >= 0
-    taken[have] = array[rows[have]]
-    return taken
 
 
 def _short(path: Path) -> DataError:

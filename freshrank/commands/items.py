@@ -21,20 +21,20 @@ def command(
     import pyarrow.parquet as pq
 
     from features import atomic
-    from features.content.store import TokenStore
     from features.times import parse_date
     from freshrank.pipeline.bundle import Bundled
     from freshrank.pipeline.step import beside
     from freshrank.pipeline.train import make_job
     from freshrank.settings import load
+    from trainer.bundle import load_scorer
     from trainer.data.window import Window
     from trainer.item_vectors import item_vectors
-    from trainer.scoring.scorer import Scorer
+    from trainer.tokens import TokenStore
 
     began, settings, day = time.monotonic(), load(), parse_date(date)
     bundle = Bundled.read(settings.layout, day, beside(settings, model)).bundle
     job = make_job(settings, day, model)
-    scorer = Scorer(settings.layout.bundle(bundle), TokenStore(Path(job.tokens)) if job.tokens else None)
+    scorer = load_scorer(settings.layout.bundle(bundle), TokenStore(Path(job.tokens)) if job.tokens else None)
     table, sink = item_vectors(scorer, Window(Path(job.window)).evaluation), pa.BufferOutputStream()
     pq.write_table(table, sink)
     atomic.write_bytes(out, sink.getvalue().to_pybytes())

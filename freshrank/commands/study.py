@@ -77,7 +77,7 @@ def zoo(
     from freshrank.settings import load
     from freshrank.studies import zoo as study
     from freshrank.studies.city import CityRun, built
-    from trainer.models.registry import REGISTRY, model_class
+    from trainer.runtime.models.registry import REGISTRY, model_class
 
     began = time.monotonic()
     names = [name.strip() for name in models.split(",") if name.strip()] or sorted(REGISTRY)

@@ -96,9 +96,9 @@ def run(settings: Settings, day: dt.date, *, model: str = "", final: bool = Fals
     """
     import torch
 
-    from features.content.store import TokenStore
     from trainer.data.window import Window
     from trainer.evaluate.run import evaluate
+    from trainer.tokens import TokenStore
 
     began, layout, other = time.monotonic(), settings.layout, beside(settings, model)
     kind: type[Evaluated] = FinallyEvaluated if final else Evaluated

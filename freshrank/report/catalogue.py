@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from features.content.store import TokenStore
+from trainer.bundle import load_scorer
 from trainer.data.window import chunks, raw, select
-from trainer.scoring.encoding import Raw
-from trainer.scoring.scorer import Scorer
+from trainer.runtime.encoding import Raw
+from trainer.runtime.scorer import Scorer
+from trainer.tokens import TokenStore
 
 ALIGNMENT = ("ita_logit", "tia_logit")
 
@@ -35,17 +36,14 @@ class Similarity:
 
     def contrast(self, values: Sequence[Sequence[float]]) -> float:
         """Mean of the diagonal less the mean of the rest."""
-        from trainer.models.layers.alignment import diagonal_contrast
+        from trainer.runtime.models.layers.alignment import diagonal_contrast
 
         return diagonal_contrast(torch.tensor(values))
 
 
 def load(bundle: Path, tokens: TokenStore | None) -> Scorer:
     """A bundle's scorer on the token store as it is, as the serving runtime sees it."""
-    scorer = Scorer(bundle)
-    if tokens is not None and scorer.info["encoder"] == tokens.folder.name:
-        return Scorer(bundle, tokens)
-    return scorer
+    return load_scorer(bundle, tokens)
 
 
 def alignment_scores(files: Sequence[Path], scorer: Scorer) -> dict[str, float]:
@@ -102,7 +100,7 @@ def _untrained(scorer: Scorer, seed: int) -> Scorer:
 
 @torch.inference_mode()
 def _cosines(scorer: Scorer, parts: Sequence[Raw]) -> list[list[float]]:
-    from trainer.models.layers.alignment import similarity as cosines
+    from trainer.runtime.models.layers.alignment import similarity as cosines
 
     texts, images = [], []
     for part in parts:

@@ -6,7 +6,6 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import Any
 
-from features.content.store import TokenStore
 from features.layout import Layout
 from freshrank.demo.live import Answered, read_log
 from freshrank.demo.plan import CHAMPION_ARM
@@ -14,6 +13,7 @@ from freshrank.demo.run import LIVE, SWAP, Done
 from freshrank.report import catalogue, facts, judged, lived, parity
 from freshrank.sources import Oracle, find
 from trainer.data.window import Window
+from trainer.tokens import TokenStore
 
 SHOWN_LISTINGS = 8
 

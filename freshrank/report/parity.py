@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from features.content.store import TokenStore
 from features.database import connect
 from features.eventlog.read import EventLog
 from features.layout import Layout
@@ -20,6 +19,7 @@ from features.times import DAY, day_start, run_cut
 from freshrank.report import catalogue
 from serving.inputs import to_array
 from trainer.data.window import Window
+from trainer.tokens import TokenStore
 
 COMPARED = ("u_", "i_", "x_", "ctx_", "buy_", "beh_", "cand_text_sha", "cand_image_sha")
 TOLERANCE = 1e-9

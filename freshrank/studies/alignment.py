@@ -17,16 +17,16 @@ import torch
 
 from features.content.encode import encode_items, encoder_hash
 from features.content.hash import image_sha, text_sha
-from features.content.store import TokenStore
 from features.layout import Layout
 from features.settings import ContentSettings
 from freshrank.studies.grocery import Groceries, Photo
-from trainer.models.batch import ContentBatch
-from trainer.models.camenn import CameNN
-from trainer.models.fashionbert import FashionBERT
-from trainer.models.layers.alignment import accuracy, alignment_pairs, diagonal_contrast, similarity
-from trainer.models.registry import build
-from trainer.models.schema import Content, Schema
+from trainer.runtime.models.batch import ContentBatch
+from trainer.runtime.models.camenn import CameNN
+from trainer.runtime.models.fashionbert import FashionBERT
+from trainer.runtime.models.layers.alignment import accuracy, alignment_pairs, diagonal_contrast, similarity
+from trainer.runtime.models.registry import build
+from trainer.runtime.models.schema import Schema
+from trainer.tokens import TokenStore
 
 Model = CameNN | FashionBERT
 MODELS = ("camenn", "fashionbert")
@@ -74,15 +74,16 @@ def content_of(groceries: Groceries, photos: list[Photo], store: TokenStore) -> 
     """Photos with their products' texts. Keys are the product's: a negative is always of another product."""
     products = [groceries.products[photo.product] for photo in photos]
     texts = store.rows([text_sha(p.name, p.description) for p in products])
-    tokens = store.gather(texts, store.rows([image_sha(photo.uri) for photo in photos]))
-    length = torch.from_numpy(tokens.text_len.astype(np.int64))
+    images = store.rows([image_sha(photo.uri) for photo in photos])
+    (text, text_len), (image, image_global) = store.gather_text(texts), store.gather_image(images)
+    length = torch.from_numpy(text_len.astype(np.int64))
     number = torch.tensor([p.number for p in products])
     return ContentBatch(
-        text_ITD=torch.from_numpy(tokens.text).float(),
-        text_mask_IT=torch.arange(tokens.text.shape[1]) < length[:, None],
-        image_IPD=torch.from_numpy(tokens.image).float(),
-        image_mask_I=torch.from_numpy(tokens.image_ok),
-        image_global_ID=torch.from_numpy(tokens.image_global).float(),
+        text_ITD=torch.from_numpy(text).float(),
+        text_mask_IT=torch.arange(text.shape[1]) < length[:, None],
+        image_IPD=torch.from_numpy(image).float(),
+        image_mask_I=torch.from_numpy(images >= 0),
+        image_global_ID=torch.from_numpy(image_global).float(),
         text_key_I=number,
         image_key_I=number,
         candidate_S=torch.arange(len(photos)),
@@ -156,8 +157,7 @@ def fit(
         recipe: What to change in the model's recipe.
     """
     torch.manual_seed(seed)
-    widths = store.widths
-    schema = Schema((), (), Content(widths.text_tokens, widths.text_width, widths.patches, widths.image_width))
+    schema = Schema((), (), store.widths)
     model = build(name, schema, recipe)
     assert isinstance(model, CameNN | FashionBERT)
     o = model.recipe.optimizer

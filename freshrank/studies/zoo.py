@@ -14,14 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from features import atomic
-from features.content.store import TokenStore
-from trainer.bundle import make_bundle
+from trainer.bundle import load_scorer, make_bundle
 from trainer.data.window import Window
 from trainer.evaluate.metrics import auc, log_loss, user_auc
 from trainer.evaluate.score import score_day, shown
 from trainer.job import Job
 from trainer.result import Result
-from trainer.scoring.scorer import Scorer
+from trainer.tokens import TokenStore
 
 SLOW = ("naml", "camenn", "fashionbert", "marn", "xdeepfm", "mmss", "dmf", "dien", "dupn")  # in this order
 
@@ -117,7 +116,7 @@ def measure(job: Job, bundles: Path) -> Row:
     seconds = time.perf_counter() - began
     bundle = bundles / make_bundle(job, bundles)
     window = Window(Path(job.window))
-    scorer = Scorer(bundle, TokenStore(Path(job.tokens)) if job.tokens else None)
+    scorer = load_scorer(bundle, TokenStore(Path(job.tokens)) if job.tokens else None)
     task = job.settings.tasks[0]
     began = time.perf_counter()
     day = score_day(window.evaluation, {"candidate": scorer}, task, shown(window))

@@ -14,9 +14,9 @@ from torch import Tensor
 from tests.contract.test_models import CASES, IDS, small
 from tests.models.factory import Embedded, OwnOptimizers, make_batch, make_schema
 from trainer.evaluate.metrics import auc
-from trainer.models.batch import Batch
-from trainer.models.recipe import Optimizer
-from trainer.models.registry import REGISTRY, parse_recipe
+from trainer.runtime.models.batch import Batch
+from trainer.runtime.models.recipe import Optimizer
+from trainer.runtime.models.registry import REGISTRY, parse_recipe
 
 STATISTIC = "i_orders_7d@10"
 EFFECTS = torch.tensor([0.0, 2.0, -2.0, 2.0, -2.0])  # of the categories

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tests.contract.test_models import CASES, IDS, close, make, outputs, scores
 from tests.models.factory import make_batch, make_schema, narrowed, shaken
-from trainer.models.batch import Batch
-from trainer.models.registry import REGISTRY, parse_recipe
+from trainer.runtime.models.batch import Batch
+from trainer.runtime.models.registry import REGISTRY, parse_recipe
 
 TABLE = Path(__file__).parents[2] / "docs" / "models" / "README.md"
 Change = Callable[[Batch], Batch]

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.models.factory import Embedded, make_batch, make_schema, shaken, take_requests
-from trainer.models.batch import Batch
-from trainer.models.recipe import RecipeError, load, plain
-from trainer.models.registry import REGISTRY, build, parse_recipe
-from trainer.models.schema import Schema
+from trainer.runtime.models.batch import Batch
+from trainer.runtime.models.recipe import RecipeError, load, plain
+from trainer.runtime.models.registry import REGISTRY, build, parse_recipe
+from trainer.runtime.models.schema import Schema
 
 # Recipes that make a model small and its dropout nil; fields that a recipe lacks are left out.
 SMALL: dict[str, Any] = {
@@ -233,7 +233,7 @@ def test_position_shown_does_not_count(name: str, variant: dict[str, Any]) -> No
     """The position that a candidate was shown at enters no score."""
     batch = make_batch(make_schema(), 4, 3)
     model = make(name, variant)
-    assert torch.equal(scores(model, batch), scores(model, replace(batch, position_S=None, labels_S={})))
+    assert torch.equal(scores(model, batch), scores(model, replace(batch, labels_S={})))
 
 
 @pytest.mark.parametrize(("name", "variant"), CASES, ids=IDS)

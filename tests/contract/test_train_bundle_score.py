@@ -16,10 +16,9 @@ from trainer.bundle import make_bundle, verify
 from trainer.checkpoints import Checkpoints
 from trainer.data.stream import Position
 from trainer.data.window import Window, chunks, raw, select
-from trainer.models.registry import REGISTRY
 from trainer.probes import read_probes
-from trainer.scoring import Scorer
-from trainer.scoring.scorer import as_inputs
+from trainer.runtime.models.registry import REGISTRY
+from trainer.runtime.scorer import Scorer, as_inputs
 from trainer.train import Run, train
 
 SMALL: dict[str, dict[str, Any]] = {

@@ -44,7 +44,7 @@ from tests.serving.bundles import (
 )  # fmt: skip
 from tests.serving.world import CUT, NOON, SERVICE, happened, serve
 from tests.stack import ROOT, Stack, own_stack, until
-from trainer.scoring import Scorer
+from trainer.runtime.scorer import Scorer
 
 pytestmark = pytest.mark.integration
 ARMS = ("--arm", "uniform=0.2:uniform", "--arm", "camenn=0.8:champion")

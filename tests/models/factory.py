@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from trainer.models.batch import Batch, ContentBatch
-from trainer.models.recipe import Optimizer
-from trainer.models.registry import build
-from trainer.models.schema import Content, Feature, Schema, Sequence, Space
 from trainer.optimizers import Dense
+from trainer.runtime.models.batch import Batch, ContentBatch
+from trainer.runtime.models.recipe import Optimizer
+from trainer.runtime.models.registry import build
+from trainer.runtime.models.schema import Content, Feature, Schema, Sequence, Space
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -132,7 +132,6 @@ def make_batch(
         else None,
         labels_S={task: ints(2, s).float() for task in schema.tasks},
         ids=ids,
-        position_S=torch.cat([torch.arange(n) for n in counts]),
         progress=0.5,
         request_fields=frozenset(f.name for f in schema.group("user", "context")),
     )
@@ -335,7 +334,6 @@ def take_requests(batch: Batch, keep: list[int]) -> Batch:
         content=content,
         labels_S={name: x[rows] for name, x in batch.labels_S.items()},
         ids={name: pick(name, x) for name, x in batch.ids.items()},
-        position_S=None if batch.position_S is None else batch.position_S[rows],
     )
 
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from trainer.models.dmf import DenseFusion
-from trainer.models.layers.attention import ActivationUnit, AdditiveAttention, QueryAttention, TargetAttention
-from trainer.models.layers.experts import DenseExperts
-from trainer.models.layers.gru import AUGRU, MaskedGRU, PropertyLSTM
-from trainer.models.layers.interaction import CIN, AttentionalPairs, FieldAwarePairs, fm_pairs
-from trainer.models.layers.mlp import MLP, BatchNorm, Dice, Dropout, LastPReLU, activation
+from trainer.runtime.models.dmf import DenseFusion
+from trainer.runtime.models.layers.attention import ActivationUnit, AdditiveAttention, QueryAttention, TargetAttention
+from trainer.runtime.models.layers.experts import DenseExperts
+from trainer.runtime.models.layers.gru import AUGRU, MaskedGRU, PropertyLSTM
+from trainer.runtime.models.layers.interaction import CIN, AttentionalPairs, FieldAwarePairs, fm_pairs
+from trainer.runtime.models.layers.mlp import MLP, BatchNorm, Dice, Dropout, LastPReLU, activation
 
 
 def sigmoid(x: float) -> float:

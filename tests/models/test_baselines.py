@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from tests.models.factory import Embedded, make_batch, make_schema
-from trainer.models.batch import Batch
-from trainer.models.dien import DIENRecipe, InterestEvolution
-from trainer.models.recipe import RecipeError
-from trainer.models.registry import build, model_class, parse_recipe
-from trainer.models.schema import Feature, Schema
+from trainer.runtime.models.batch import Batch
+from trainer.runtime.models.dien import DIENRecipe, InterestEvolution
+from trainer.runtime.models.recipe import RecipeError
+from trainer.runtime.models.registry import build, model_class, parse_recipe
+from trainer.runtime.models.schema import Feature, Schema
 
 OF_FIELDS = ("lr", "fm", "ffm", "wide_deep", "deepfm", "afm", "xdeepfm", "mmoe")
 OF_SEQUENCES = ("youtubenet", "din", "dien", "dupn", "bst")

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.models.factory import Embedded, make_batch
-from trainer.models.batch import Batch
-from trainer.models.schema import Content, Feature, Schema, Sequence
+from trainer.runtime.models.batch import Batch
+from trainer.runtime.models.schema import Content, Feature, Schema, Sequence
 
 SCHEMA = Schema(
     (

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from tests.models.factory import Embedded
-from trainer.models.batch import Batch
-from trainer.models.dien import DIENRecipe, InterestEvolution
-from trainer.models.layers.encoder import EncoderBlock
-from trainer.models.registry import build
-from trainer.models.schema import Feature, Schema, Sequence
+from trainer.runtime.models.batch import Batch
+from trainer.runtime.models.dien import DIENRecipe, InterestEvolution
+from trainer.runtime.models.layers.encoder import EncoderBlock
+from trainer.runtime.models.registry import build
+from trainer.runtime.models.schema import Feature, Schema, Sequence
 
 ROWS, GAPS, LENGTH = 30, 12, 4
 SCHEMA = Schema(

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.models.batch import Batch
-from trainer.models.dien import DIENRecipe, InterestEvolution
-from trainer.models.layers.mlp import MLP, Dice
-from trainer.models.ranker import Ranker
-from trainer.models.registry import build
-from trainer.models.schema import Feature, Schema, Sequence
+from trainer.runtime.models.batch import Batch
+from trainer.runtime.models.dien import DIENRecipe, InterestEvolution
+from trainer.runtime.models.layers.mlp import MLP, Dice
+from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.registry import build
+from trainer.runtime.models.schema import Feature, Schema, Sequence
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -34,7 +34,7 @@ from trainer.data.derive import derive, item_table
 from trainer.data.window import Window as Folder
 from trainer.data.window import chunks, raw
 from trainer.popularity import make_popularity
-from trainer.scoring.scorer import Scorer, inputs_of
+from trainer.runtime.scorer import Scorer, inputs_of
 from trainer.settings import TrainSettings
 
 FEATURES = FeatureSettings.model_validate({"item_numbers": ("delivery_minutes", "stars"), "item": ("zone", "order")})

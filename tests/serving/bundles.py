@@ -15,15 +15,15 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 
-from features.content.store import TokenStore, TokenWriter, Widths
+from features.content.store import TokenWriter, Widths
 from serving.inputs import to_array
 from trainer.bundle import _copy_code, _sums
-from trainer.models.registry import build, model_class, parse_recipe
-from trainer.models.schema import Content
-from trainer.scoring.encoding import Encoding, Field, Items
-from trainer.scoring.lookup import Lookup
-from trainer.scoring.scorer import Scorer, inputs_of, save_items
-from trainer.scoring.tokens import write_item_tokens
+from trainer.runtime.encoding import Encoding, Field, Items
+from trainer.runtime.lookup import Lookup
+from trainer.runtime.models.registry import build, model_class, parse_recipe
+from trainer.runtime.models.schema import Content
+from trainer.runtime.scorer import FORMAT, Scorer, inputs_of, save_items
+from trainer.tokens import TokenStore, copy_tokens
 
 ODD_ITEMS = (
     "蘋果", "苹果🍎", "a,b", "a/b/../c", 'the "big" one', "it's", " two  blanks ", "größer", "gro\u0308ßer", "長" * 256,
@@ -155,14 +155,20 @@ def make_bundle(
     text, image = (["", *[sha(kind, item) for item in ITEMS]] for kind in ("text", "image"))
     save_items(work / "item_tokens", Items(rows, attributes, text, image))
     store = write_tokens(folder / ".tokens", ITEMS)
-    assert made.content is not None
     texts, images = (sorted(shas[1 : known + 1]) for shas in (text, image))
-    write_item_tokens(work / "item_tokens", store, texts, images, made.content)
+    copy_tokens(work / "item_tokens", store, texts, images)
     _weights(work, made, seed, model)
     outputs = ["cvr_logit", "ita_logit", "tia_logit"] if model == "camenn" else ["cvr_logit"]
     signature = {"inputs": [asdict(i) for i in inputs_of(made)], "outputs": outputs}
     digest = hashlib.sha256(json.dumps(signature, sort_keys=True).encode()).hexdigest()
-    info = {"model": model, "negatives_kept": 0.5, "encoder": "tiny", "schema_hash": digest, **signature}
+    info = {
+        "format": FORMAT,
+        "model": model,
+        "negatives_kept": 0.5,
+        "encoder": "tiny",
+        "schema_hash": digest,
+        **signature,
+    }
     (work / "bundle.json").write_text(json.dumps(info), encoding="utf-8")
     (work / "manifest.json").write_text(json.dumps({"feature_service": service}), encoding="utf-8")
     _copy_code(work / "code")

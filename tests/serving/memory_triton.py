@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.triton import TritonError
-from trainer.scoring.scorer import Scorer
+from trainer.runtime.scorer import Scorer
 
 
 class MemoryTriton:

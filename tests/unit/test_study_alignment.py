@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from features.content.hash import image_sha, text_sha
-from features.content.store import TokenStore, TokenWriter, Widths
+from features.content.store import TokenWriter, Widths
 from features.errors import UsageError
 from freshrank.studies import alignment
 from freshrank.studies.grocery import Groceries, read_groceries
+from trainer.tokens import TokenStore
 
 SMALL = {"width": 8, "heads": 2, "feed_forward": 16, "dropout": 0.0, "optimizer": {"lr": 0.01}}
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features.content.store import TokenStore, TokenWriter, Widths
+from features.content.store import TokenWriter, Widths
 from features.errors import NotReadyError
 from features.eventlog.compact import compact_closed
 from features.labels import run
@@ -30,6 +30,7 @@ from features.window.build import Window, build
 from features.window.columns import arrow_schema
 from tests.lake import Lake, us
 from tests.unit.test_database import ODD
+from trainer.tokens import TokenStore
 
 FEATURES = FeatureSettings.model_validate({})
 LABELS = LabelSettings.model_validate({})

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trainer.data.window import LABELS, Chunk, Window, chunks
-from trainer.models.schema import Content, Group
-from trainer.scoring.encoding import F32, PREFIXES, Encoding, Field, Items, Level, bucketise
+from trainer.runtime.encoding import F32, PREFIXES, Encoding, Field, Items, Level, bucketise
+from trainer.runtime.models.schema import Content, Group
 from trainer.settings import TrainSettings
 
 NAMES = {"i_shop": "shop_id", "i_brand": "brand_id", "i_category": "category_id", "cand_item": "item_id"}

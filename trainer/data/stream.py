@@ -13,7 +13,7 @@ import torch
 from trainer.data.derive import CHUNK
 from trainer.data.thinning import kept, uniform
 from trainer.data.window import KEYS, LABELS, Chunk, chunks, raw, select
-from trainer.scoring.encoding import I64, Encoded, Encoding, Items, Raw
+from trainer.runtime.encoding import I64, Encoded, Encoding, Items, Raw
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Stream:
         self.part, self.encoding, self.items = part, encoding, items
         self.size, self.seed, self.rank, self.workers, self.shuffle = requests_per_batch, seed, rank, workers, shuffle
         self._raw_columns = list(encoding.columns())
-        wanted = {*self._raw_columns, *KEYS, "cand_item", "cand_position"}
+        wanted = {*self._raw_columns, *KEYS, "cand_item"}
         self._columns = sorted(wanted | {LABELS[task] for task in encoding.tasks})
         self._stride = 1
         if part.limit:
@@ -165,12 +165,7 @@ class Stream:
         labels = {
             task: torch.from_numpy((found.columns[LABELS[task]] > 0).astype(np.float32)) for task in self.encoding.tasks
         }
-        position = found.columns.get("cand_position")
-        return replace(
-            encoded,
-            labels=labels,
-            position=None if position is None else torch.from_numpy(position.astype(np.int64)),
-        )
+        return replace(encoded, labels=labels)
 
     def _thin(self, chunk: Chunk, found: Raw) -> npt.NDArray[np.bool_]:
         items = found.columns["cand_item"]

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.errors import NotReadyError
-from trainer.scoring.encoding import I64, PREFIXES, Raw
+from trainer.runtime.encoding import I64, PREFIXES, Raw
 
 LABELS = {"cvr": "purchased", "ctr": "clicked"}
 KEYS = ("request_id", "event_time", "mature", "policy")

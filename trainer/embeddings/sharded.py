@@ -20,10 +20,10 @@ from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
 from torchrec.distributed.types import ShardingEnv
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 
-from trainer.models.recipe import Optimizer
-from trainer.models.schema import Schema, Space
-from trainer.scoring.encoding import Encoded
-from trainer.scoring.lookup import Embedded, Table, tables
+from trainer.runtime.encoding import Encoded
+from trainer.runtime.lookup import Embedded, Table, tables
+from trainer.runtime.models.recipe import Optimizer
+from trainer.runtime.models.schema import Schema, Space
 
 
 def padded(width: int) -> int:
@@ -37,7 +37,7 @@ def padded(width: int) -> int:
 
 
 class ShardedLookup(nn.Module):
-    """The same lookup as `trainer.scoring.lookup.Lookup`, on TorchRec's collections.
+    """The same lookup as `trainer.runtime.lookup.Lookup`, on TorchRec's collections.
 
     Args:
         schema: The model's inputs.

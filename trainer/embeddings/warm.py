@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from trainer.embeddings.sharded import table_name
-from trainer.scoring.encoding import Encoding
-from trainer.scoring.lookup import Table
+from trainer.runtime.encoding import Encoding
+from trainer.runtime.lookup import Table
 
 SUMS = ".adagrad"  # beside a table's weights, so that a warm start goes on with the steps it had come to
 

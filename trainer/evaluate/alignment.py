@@ -17,8 +17,8 @@ import numpy.typing as npt
 from trainer.data.window import chunks, raw, select
 from trainer.evaluate.figures import Alignment, Matching
 from trainer.evaluate.metrics import finite
-from trainer.scoring.encoding import Raw
-from trainer.scoring.scorer import Scorer
+from trainer.runtime.encoding import Raw
+from trainer.runtime.scorer import Scorer
 
 TASKS = {"ita": "cand_text_sha", "tia": "cand_image_sha"}
 

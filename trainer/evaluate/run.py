@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from features.content.store import TokenStore
+from trainer.bundle import load_scorer
 from trainer.data.window import Window
 from trainer.evaluate.alignment import accuracy
 from trainer.evaluate.figures import OTHERS, Comparison, Figures, Quality, Slice
@@ -22,8 +22,8 @@ from trainer.evaluate.metrics import (
     user_auc,
 )
 from trainer.evaluate.score import Day, score_day, shown
-from trainer.scoring.scorer import Scorer
 from trainer.settings import GateSettings
+from trainer.tokens import TokenStore
 
 
 def evaluate(
@@ -50,14 +50,9 @@ def evaluate(
         The figures, and the scored day.
 
     Raises:
-        DataError: If a bundle gives a logit that is not finite.
+        DataError: If a bundle is of another format, or gives a logit that is not finite.
     """
-    scorers = {}
-    for role, folder in bundles.items():
-        scorer = Scorer(folder)
-        if tokens is not None and scorer.info["encoder"] == tokens.folder.name:
-            scorer = Scorer(folder, tokens)
-        scorers[role] = scorer
+    scorers = {role: load_scorer(folder, tokens) for role, folder in bundles.items()}
     seen = shown(window)
     day = score_day(files, scorers, task, seen)
     everything = np.ones(len(day.label), bool)

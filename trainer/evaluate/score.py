@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from features import atomic
 from features.errors import DataError
 from trainer.data.window import KEYS, LABELS, Window, chunks, raw, select
-from trainer.scoring.encoding import Raw
-from trainer.scoring.scorer import Scorer
+from trainer.runtime.encoding import Raw
+from trainer.runtime.scorer import Scorer
 
 REQUESTS = 32  # scored at once
 

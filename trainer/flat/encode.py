@@ -26,7 +26,7 @@ from trainer.flat.columns import Bucketised, Categorical, Column, Embedded
 from trainer.flat.dataset import SPLITS, Dataset, Split
 from trainer.flat.recipe import DataRecipe
 from trainer.flat.source import as_text, extract
-from trainer.models.schema import Feature, Schema
+from trainer.runtime.models.schema import Feature, Schema
 
 CHUNK = 1 << 18  # rows encoded at once
 VERSION = 2

@@ -19,9 +19,8 @@ from features.errors import UsageError
 from trainer.flat.encode import Arrays, Encoded
 from trainer.flat.recipe import TrainRecipe
 from trainer.flat.tables import PlainTables
-from trainer.models.batch import Batch
-from trainer.models.layers.interaction import CIN
-from trainer.models.ranker import Ranker
+from trainer.runtime.models.batch import Batch
+from trainer.runtime.models.ranker import Ranker
 from trainer.schedule import EarlyStopping, change_rates, progress
 
 TASK = "ctr"
@@ -74,14 +73,14 @@ class FlatModel(nn.Module):
         return logits_N
 
 
-def initialise(ranker: nn.Module, *, cin: bool = True) -> None:
+def initialise(ranker: Ranker, *, products: bool = True) -> None:
     """Xavier's normal values for every matrix, zero for its bias, as benchmark code does.
 
     Args:
         ranker: The model.
-        cin: Whether a compressed interaction network gets them too, or keeps its own.
+        products: Whether layers that compress products of fields get them too, or keep their own.
     """
-    kept = {layer for module in ranker.modules() if isinstance(module, CIN) and not cin for layer in module.modules()}
+    kept = set() if products else {layer for module in ranker.product_layers() for layer in module.modules()}
     for module in ranker.modules():
         if isinstance(module, nn.Linear | nn.Conv1d) and module not in kept:
             nn.init.xavier_normal_(module.weight)

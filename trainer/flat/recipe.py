@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 from features.configuration import read
 from features.errors import UsageError
 from trainer.flat.dataset import read_toml
-from trainer.models.ranges import LARGEST, Fraction, Natural, Range, Rate, Share, Size, Weight
-from trainer.models.recipe import BaseRecipe, ModelRecipe, RecipeError
 from trainer.recipes import checked_recipe, usage
+from trainer.runtime.models.ranges import LARGEST, Fraction, Natural, Range, Rate, Share, Size, Weight
+from trainer.runtime.models.recipe import BaseRecipe, ModelRecipe, RecipeError
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from features import atomic
 from features.errors import UsageError
 from trainer.flat.dataset import read_dataset
 from trainer.flat.recipe import read_recipe
-from trainer.models.recipe import RecipeError, plain
 from trainer.recipes import usage
+from trainer.runtime.models.recipe import RecipeError, plain
 
 
 def _stderr(line: str) -> None:
@@ -66,8 +66,7 @@ def run(
     from trainer.flat.encode import encode, fingerprint
     from trainer.flat.fit import Fit, FlatModel, initialise
     from trainer.flat.tables import PlainTables
-    from trainer.models.layers.fields import InputRecipe
-    from trainer.models.registry import build, model_class
+    from trainer.runtime.models.registry import build, model_class
 
     if flat.train.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("there is no GPU", field="train.device", value="cuda", remedy='use "cpu"')
@@ -88,16 +87,12 @@ def run(
         torch.set_num_threads(flat.train.threads)
     torch.manual_seed(flat.train.seed)
     try:
-        fields = len(encoded.schema.features)
-        named = typed.fields if isinstance(typed, InputRecipe) else ()
-        if model == "ffm" and min(fields, len(set(named)) or fields) < 2:
-            raise RecipeError("pairs need two fields", field="fields", value=named, remedy="use two, or lr")
         ranker = build(model, encoded.schema, plain(typed))
         spaces = model_class(model).spaces(encoded.schema, typed)
     except RecipeError as error:
         raise usage(error, "model.") from None
     if flat.train.initialiser == "xavier_normal":
-        initialise(ranker, cin=flat.train.cin_initialiser == "xavier_normal")
+        initialise(ranker, products=flat.train.cin_initialiser == "xavier_normal")
     tables = PlainTables(
         encoded.schema,
         spaces,

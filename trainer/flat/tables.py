@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.models.schema import Schema, Space
+from trainer.runtime.models.schema import Schema, Space
 
 
 class PlainTables(nn.Module):

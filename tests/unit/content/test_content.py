@@ -14,9 +14,9 @@ from features.content.encode import Counts, Item, encode_items, encoder_hash
 from features.content.fetch import Flaw, fetch
 from features.content.hash import image_sha, text_sha
 from features.content.image import decode
-from features.content.store import TokenStore
 from features.layout import Layout
 from features.settings import ContentSettings
+from trainer.tokens import TokenStore
 
 SETTINGS = ContentSettings.model_validate({"max_text_tokens": 12, "batch_size": 4})
 
@@ -83,12 +83,13 @@ def test_gather_masks_what_is_missing(stored) -> None:
     store = TokenStore(layout.tokens(counts.encoder))
     text_rows = store.rows([text_sha(title, description) for title, description, _ in items])
     image_rows = store.rows([image_sha(uri) for _, _, uri in items])
-    tokens = store.gather(text_rows, image_rows)
-    assert tokens.text.shape == (6, 12, 384) and tokens.image.shape == (6, 9, 1280)
-    assert tokens.text_len.tolist()[2:] == [12, 1, 0, 1]
-    assert text_rows[0] == text_rows[1] and tokens.image_ok.tolist() == [True, True, False, False, False, False]
-    assert not tokens.text[4].any() and not tokens.image[2:].any() and not tokens.image_global[2:].any()
-    assert not tokens.text[0, tokens.text_len[0] :].any() and tokens.text[0, tokens.text_len[0] - 1].any()
+    text, text_len = store.gather_text(text_rows)
+    image, image_global = store.gather_image(image_rows)
+    assert text.shape == (6, 12, 384) and image.shape == (6, 9, 1280)
+    assert text_len.tolist()[2:] == [12, 1, 0, 1]
+    assert text_rows[0] == text_rows[1] and (image_rows >= 0).tolist() == [True, True, False, False, False, False]
+    assert not text[4].any() and not image[2:].any() and not image_global[2:].any()
+    assert not text[0, text_len[0] :].any() and text[0, text_len[0] - 1].any()
 
 
 def test_patches_come_in_reading_order(stored) -> None:

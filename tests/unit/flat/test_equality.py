@@ -21,7 +21,7 @@ from trainer.flat.encode import Arrays, Encoded, encode
 from trainer.flat.fit import Fit, FlatModel, initialise
 from trainer.flat.recipe import DataRecipe, TrainRecipe
 from trainer.flat.tables import PlainTables
-from trainer.models.registry import build
+from trainer.runtime.models.registry import build
 
 FIELDS, WIDTH, BATCH, EPOCHS = 4, 4, 256, 3
 GAIN = 0.3  # more than there is after the first epoch: the third runs at a tenth of the rate

@@ -19,7 +19,7 @@ from trainer.flat.encode import Encoded, encode
 from trainer.flat.fit import Epoch, Fit, FlatModel, Score, _clip
 from trainer.flat.recipe import DataRecipe, TrainRecipe
 from trainer.flat.tables import PlainTables
-from trainer.models.registry import REGISTRY, build
+from trainer.runtime.models.registry import REGISTRY, build
 
 
 def quiet(_: str) -> None:

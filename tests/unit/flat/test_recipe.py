@@ -11,10 +11,10 @@ import torch
 
 from features.errors import UsageError
 from trainer.flat.recipe import read_recipe
-from trainer.models.layers.interaction import CIN
-from trainer.models.recipe import RecipeError
-from trainer.models.registry import REGISTRY, build, parse_recipe
-from trainer.models.schema import Feature, Schema
+from trainer.runtime.models.layers.interaction import CIN
+from trainer.runtime.models.recipe import RecipeError
+from trainer.runtime.models.registry import REGISTRY, build, parse_recipe
+from trainer.runtime.models.schema import Feature, Schema
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_the_cin_keeps_its_own_initial_weights_where_asked() -> None:
         torch.manual_seed(0)
         ranker = build("xdeepfm", schema, {"cin": [4], "hidden": [4]})
         before = {name: value.clone() for name, value in ranker.state_dict().items()}
-        initialise(ranker, cin=cin)
+        initialise(ranker, products=cin)
         layers = next(name for name, module in ranker.named_modules() if isinstance(module, CIN))
         same = {name: torch.equal(value, before[name]) for name, value in ranker.state_dict().items()}
         assert same[f"{layers}.layers.0.weight"] == same[f"{layers}.layers.0.bias"] == (not cin)

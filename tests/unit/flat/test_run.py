@@ -188,7 +188,7 @@ def test_divergence_later_keeps_the_best_epoch(folder: Path, monkeypatch: pytest
 def test_first_order_weights_may_have_a_penalty_of_their_own(folder: Path, l2_linear: float | None) -> None:
     from trainer.flat.fit import FlatModel
     from trainer.flat.tables import PlainTables
-    from trainer.models.registry import build
+    from trainer.runtime.models.registry import build
 
     encoded = encode(read_dataset(folder), DataRecipe(), folder / "cache")
     ranker = build("fm", encoded.schema, {"width": 2})

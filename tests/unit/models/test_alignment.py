@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models.factory import make_batch, make_schema
-from trainer.models.layers.alignment import (
+from trainer.runtime.models.layers.alignment import (
     accuracy,
     alignment_pairs,
     derangement,

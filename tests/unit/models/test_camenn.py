@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tests.models.factory import Embedded, make_batch, make_schema
-from trainer.models.batch import Batch
-from trainer.models.camenn import CameNN, CameNNRecipe
-from trainer.models.layers.alignment import alignment_pairs
-from trainer.models.layers.item_tokens import ItemTokens
-from trainer.models.recipe import RecipeError
+from trainer.runtime.models.batch import Batch
+from trainer.runtime.models.camenn import CameNN, CameNNRecipe
+from trainer.runtime.models.layers.alignment import alignment_pairs
+from trainer.runtime.models.layers.item_tokens import ItemTokens
+from trainer.runtime.models.recipe import RecipeError
 
 SMALL = {"width": 8, "heads": 2, "feed_forward": 12, "dropout": 0.0}
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from tests.models.factory import Embedded, make_batch, make_schema
-from trainer.models.camenn import CameNN
-from trainer.models.layers.encoder import EncoderBlock
-from trainer.models.layers.masked import masked_mean
-from trainer.models.layers.mixture import TransformerFrame
-from trainer.models.layers.tokens import Tokens
+from trainer.runtime.models.camenn import CameNN
+from trainer.runtime.models.layers.encoder import EncoderBlock
+from trainer.runtime.models.layers.masked import masked_mean
+from trainer.runtime.models.layers.mixture import TransformerFrame
+from trainer.runtime.models.layers.tokens import Tokens
 
 
 def same_in_torch(block: EncoderBlock) -> nn.TransformerEncoderLayer:

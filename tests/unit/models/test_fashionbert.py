@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.models.factory import Embedded, make_batch, make_schema
-from trainer.models.fashionbert import FashionBERT, _restored, adaptive_weights
-from trainer.models.recipe import RecipeError
+from trainer.runtime.models.fashionbert import FashionBERT, _restored, adaptive_weights
+from trainer.runtime.models.recipe import RecipeError
 
 SMALL = {"width": 8, "heads": 2, "feed_forward": 12, "dropout": 0.0, "layers": 1}
 

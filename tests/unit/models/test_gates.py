@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.models.factory import Embedded, make_batch, make_schema, shaken
-from trainer.models.camenn import CameNN
-from trainer.models.layers.gates import TopKGate, top_k_weights
+from trainer.runtime.models.camenn import CameNN
+from trainer.runtime.models.layers.gates import TopKGate, top_k_weights
 
 SMALL = {"width": 8, "heads": 2, "feed_forward": 12, "dropout": 0.0}
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from tests.models.factory import Embedded, make_batch, make_schema, shaken
-from trainer.models.layers.multimodal import MultimodalFusion, Representation
-from trainer.models.layers.property_gru import PropertyGRU, StateAttention
-from trainer.models.layers.reversal import reversal_strength, reverse_gradient
-from trainer.models.layers.text_cnn import TextCNN
-from trainer.models.marn import MARN, MARNRecipe
-from trainer.models.recipe import RecipeError
+from trainer.runtime.models.layers.multimodal import MultimodalFusion, Representation
+from trainer.runtime.models.layers.property_gru import PropertyGRU, StateAttention
+from trainer.runtime.models.layers.reversal import reversal_strength, reverse_gradient
+from trainer.runtime.models.layers.text_cnn import TextCNN
+from trainer.runtime.models.marn import MARN, MARNRecipe
+from trainer.runtime.models.recipe import RecipeError
 
 SMALL = {"width": 8, "title_filters": 4, "hidden": [16]}
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.models.factory import Embedded, make_batch, make_schema, take_requests
-from trainer.models.layers.memory import Memory
+from trainer.runtime.models.layers.memory import Memory
 
 REMEMBERING = {"camenn": 1, "fashionbert": 1, "marn": 1, "mmss": 1, "naml": 1}
 

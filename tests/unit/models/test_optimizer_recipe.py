@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from trainer.embeddings.sharded import first_sums
-from trainer.models.recipe import Optimizer
 from trainer.optimizers import Dense
+from trainer.runtime.models.recipe import Optimizer
 
 
 @pytest.mark.parametrize(("start", "step"), [(0.0, 0.1), (0.21, 0.04)])

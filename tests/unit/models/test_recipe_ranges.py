@@ -10,12 +10,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from features.errors import UsageError
 from trainer.flat.recipe import DataRecipe, TrainRecipe
-from trainer.models.camenn import CameNNRecipe
-from trainer.models.popularity import PopularityRecipe
-from trainer.models.ranges import Fraction, Natural, Range, Rate, Share, Size, Weight
-from trainer.models.recipe import BaseRecipe, Optimizer, RecipeError, load, plain
-from trainer.models.registry import REGISTRY, parse_recipe
 from trainer.recipes import checked_recipe
+from trainer.runtime.models.camenn import CameNNRecipe
+from trainer.runtime.models.popularity import PopularityRecipe
+from trainer.runtime.models.ranges import Fraction, Natural, Range, Rate, Share, Size, Weight
+from trainer.runtime.models.recipe import BaseRecipe, Optimizer, RecipeError, load, plain
+from trainer.runtime.models.registry import REGISTRY, parse_recipe
 
 KINDS: list[type[BaseRecipe]] = [
     *(ranker.Recipe for ranker in REGISTRY.values()),

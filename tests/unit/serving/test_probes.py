@@ -16,7 +16,7 @@ from serving.probes import probe
 from serving.state import State, Version
 from tests.serving.bundles import names
 from trainer.probes import read_probes
-from trainer.scoring import Scorer
+from trainer.runtime.scorer import Scorer
 
 VERSION = Version("model", 1, State.LOADED)
 

@@ -19,9 +19,9 @@ from trainer.data.derive import derive, edges_of, item_table
 from trainer.data.stream import Position, Slice, Step, Stream
 from trainer.data.thinning import kept, share_of_negatives
 from trainer.data.window import Window, chunks, raw, select
-from trainer.models.schema import Content
-from trainer.scoring.encoding import Encoding, bucketise, newest
-from trainer.scoring.tokens import mask, pad
+from trainer.runtime.content import mask, pad
+from trainer.runtime.encoding import Encoding, bucketise, newest
+from trainer.runtime.models.schema import Content
 from trainer.settings import TrainSettings
 
 

@@ -16,7 +16,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from features.content.store import TokenStore
 from features.errors import DataError, UsageError
 from tests.trainer.run import make_job, one_worker
 from tests.trainer.windows import Made, make_window, sha
@@ -25,9 +24,10 @@ from trainer.checkpoints import Checkpoints, State, read_full
 from trainer.data.stream import Step
 from trainer.data.window import Window
 from trainer.job import Job, prepare
-from trainer.models.batch import Batch
-from trainer.models.deepfm import DeepFM
 from trainer.probes import choose, write_probes
+from trainer.runtime.models.batch import Batch
+from trainer.runtime.models.deepfm import DeepFM
+from trainer.tokens import TokenStore
 from trainer.train import Run, accept_best, train
 
 AT = 5  # the batch that is harmed; the look after batch 3 found a best checkpoint
@@ -164,7 +164,7 @@ def test_tokens_that_are_not_finite_stop_training(made: Made, tmp_path: Path) ->
     shutil.copytree(made.tokens, tokens)
     store = TokenStore(tokens)
     row = int(store.rows([sha("photo 5")])[0])
-    whole = np.memmap(tokens / "image_global.f16", "<f2", "r+", shape=store.image_global.shape)
+    whole = np.memmap(tokens / "image_global.f16", "<f2", "r+").reshape(-1, store.widths.image_width)
     whole[row] = NAN
     whole.flush()
     recipe = {"width": 8, "title_filters": 2, "title_windows": [2], "hidden": [4], "history_items": 2}

@@ -16,8 +16,8 @@ from tests.trainer.windows import make_window
 from trainer.bundle import make_bundle
 from trainer.data.window import Window, chunks, raw, select
 from trainer.item_vectors import item_vectors
-from trainer.models.marn import MARN
-from trainer.scoring import Scorer
+from trainer.runtime.models.marn import MARN
+from trainer.runtime.scorer import Scorer
 from trainer.train import train
 
 WIDTHS = Widths(text_tokens=16, text_width=6, image_width=8)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from trainer.models.recipe import Optimizer
 from trainer.optimizers import Dense
+from trainer.runtime.models.recipe import Optimizer
 
 
 def moved(recipe: Optimizer, progress: float) -> float:

@@ -19,7 +19,7 @@ from trainer.train import train
 
 ROOT = Path(__file__).resolve().parents[3]
 PYTHON = ROOT / ".envs" / "triton" / "bin" / "python"
-ALLOWED = {"torch", "numpy", "safetensors", "trainer", "serving", *sys.stdlib_module_names}
+ALLOWED = {"torch", "numpy", "safetensors", *sys.stdlib_module_names}
 ALLOWED |= {"triton_python_backend_utils"}  # inside Triton alone
 
 SCORE = """
@@ -32,7 +32,7 @@ for path in sorted((bundle / "code").rglob("*.py")):
     parts = path.relative_to(bundle / "code").with_suffix("").parts
     importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
 import numpy as np
-from trainer.scoring import Scorer
+from trainer.runtime.scorer import Scorer
 scorer = Scorer(bundle)
 kinds = {i.name: object if i.kind == "string" else i.kind for i in scorer.inputs}
 probes = json.loads(sys.stdin.buffer.read().decode("utf-8"))
@@ -56,19 +56,40 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "bundles" / make_bundle(job, root / "bundles")
 
 
-def test_a_bundle_imports_what_triton_has_and_nothing_else(bundle: Path) -> None:
-    files = sorted((bundle / "code").rglob("*.py"))
-    assert len(files) > 20
+def test_the_runtime_imports_what_triton_has_and_nothing_else() -> None:
+    files = sorted((ROOT / "trainer" / "runtime").rglob("*.py"))
+    assert len(files) > 50
     for path in files:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{path}: relative imports are not looked at here"
                 names = [node.module or ""]
             for name in names:
-                assert name.split(".")[0] in ALLOWED, f"{path.relative_to(bundle)} imports {name}"
-                own = name.split(".")[0] in ("trainer", "serving")
-                module = bundle / "code" / Path(*name.split("."))
-                assert not own or module.with_suffix(".py").exists() or module.is_dir(), f"{name} is not in the bundle"
+                own = f"{name}.".startswith("trainer.runtime.")
+                assert own or name.split(".")[0] in ALLOWED, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_code_outside_the_models_knows_none_of_them_by_name() -> None:
+    """What a model can do besides is a method of `Ranker`. Studies of some models may, and who counts popularity."""
+    generic = {"batch", "layers", "ranges", "ranker", "recipe", "registry", "schema"}
+    models = ROOT / "trainer" / "runtime" / "models"
+    assert generic < {path.stem for path in models.iterdir()}
+    exempt = {ROOT / "trainer" / "popularity.py", *(ROOT / "freshrank" / "studies").iterdir(), *models.rglob("*.py")}
+    for room in ("trainer", "serving", "freshrank"):
+        for path in sorted({*(ROOT / room).rglob("*.py")} - exempt):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+                if module.startswith("trainer.runtime.models."):
+                    assert module.split(".")[3] in generic, f"{path.relative_to(ROOT)} knows {module}"
+
+
+def test_a_bundle_copies_the_runtimes_folder_and_no_more(bundle: Path) -> None:
+    runtime = [path.relative_to(ROOT) for path in (ROOT / "trainer" / "runtime").rglob("*.py")]
+    copied = [path.relative_to(bundle / "code") for path in (bundle / "code").rglob("*") if path.is_file()]
+    assert sorted(copied) == sorted([Path("trainer/__init__.py"), *runtime])
+    for path in copied:
+        assert (bundle / "code" / path).read_bytes() == (ROOT / path).read_bytes(), path
 
 
 def test_a_bundle_scores_its_probes_in_tritons_python(bundle: Path) -> None:

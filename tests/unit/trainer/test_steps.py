@@ -22,9 +22,9 @@ from trainer.data.stream import Position, Step, Stream
 from trainer.data.window import Window
 from trainer.embeddings.sharded import initial
 from trainer.job import prepare
-from trainer.models.batch import Batch
 from trainer.progress import Progress
-from trainer.scoring.lookup import Lookup
+from trainer.runtime.lookup import Lookup
+from trainer.runtime.models.batch import Batch
 from trainer.train import Run, train
 from trainer.trainee import Trainee, total
 from trainer.validate import Seen

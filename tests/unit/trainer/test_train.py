@@ -20,7 +20,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from features.content.store import TokenStore
 from features.errors import DataError, NotReadyError, WorkerDiedError
 from tests.stack import until
 from tests.trainer.run import make_job, one_worker
@@ -34,11 +33,12 @@ from trainer.embeddings.sharded import fill, initial, table_name
 from trainer.embeddings.warm import SUMS
 from trainer.job import Job, prepare
 from trainer.launch import launch
-from trainer.models.registry import model_class
 from trainer.popularity import make_popularity
 from trainer.probes import read_probes
-from trainer.scoring import Scorer
-from trainer.scoring.lookup import Lookup
+from trainer.runtime.lookup import Lookup
+from trainer.runtime.models.registry import model_class
+from trainer.runtime.scorer import Scorer
+from trainer.tokens import TokenStore
 from trainer.train import Run, train
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -169,7 +169,7 @@ def test_a_number_that_is_not_finite_on_one_worker_stops_both(
     shown = Counter(item for row in rows for item in {*row["cand_item"], *row["buy_item"], *row["beh_item"]})
     rare = next(item for item, _ in reversed(shown.most_common()) if int(item[1:]) > 2)
     store = TokenStore(tokens)
-    vectors = np.memmap(tokens / "image_global.f16", "<f2", "r+", shape=store.image_global.shape)
+    vectors = np.memmap(tokens / "image_global.f16", "<f2", "r+").reshape(-1, store.widths.image_width)
     vectors[int(store.rows([sha(f"photo {rare[1:]}")])[0])] = np.nan
     vectors.flush()
     recipe = {"width": 8, "title_filters": 2, "title_windows": [2], "hidden": [4], "history_items": 2}

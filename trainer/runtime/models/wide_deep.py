@@ -1,0 +1,61 @@
+"""Wide & Deep (Cheng et al. 2016)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from trainer.runtime.models.batch import Batch
+from trainer.runtime.models.layers.fields import Fields, FieldsRecipe, LinearTerm, count_fields, fields_space, task_of
+from trainer.runtime.models.layers.mlp import MLP, Activation
+from trainer.runtime.models.ranges import Fraction, Size
+from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.schema import Schema, Space
+
+
+@dataclass(frozen=True)
+class WideDeepRecipe(FieldsRecipe):
+    """Recipe.
+
+    Args:
+        hidden: Widths of the deep part (the paper's Figure 4).
+        activate: Its activation.
+        dropout: Share dropped after each hidden layer.
+        batch_norm: Whether to normalise before each activation.
+    """
+
+    hidden: tuple[Size, ...] = (1024, 512, 256)
+    activate: Activation = "relu"
+    dropout: Fraction = 0.0
+    batch_norm: bool = False
+
+
+class WideDeep(Ranker):
+    """ŷ = σ(wide(x) + deep(embeddings of x) + b), learned jointly."""
+
+    Recipe = WideDeepRecipe
+
+    def __init__(self, schema: Schema, recipe: WideDeepRecipe) -> None:
+        super().__init__(schema, recipe)
+        self.task = task_of(schema, recipe)
+        self.wide = LinearTerm(schema, recipe)
+        self.fields = Fields(schema, recipe, "main", recipe.width)
+        self.deep = MLP(
+            count_fields(schema, recipe) * recipe.width,
+            recipe.hidden,
+            output=1,
+            activate=recipe.activate,
+            dropout=recipe.dropout,
+            batch_norm=recipe.batch_norm,
+        )
+
+    @classmethod
+    def spaces(cls, schema: Schema, recipe: WideDeepRecipe) -> tuple[Space, ...]:
+        """`main` for the deep part, `linear` for the wide one."""
+        return fields_space(schema, recipe, "main", recipe.width), fields_space(schema, recipe, "linear", 1)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Logits of the one task."""
+        deep_S = self.deep(self.fields(batch).flatten(1)).squeeze(1)
+        return {self.task: self.wide(batch) + deep_S}
