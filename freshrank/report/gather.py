@@ -8,10 +8,12 @@ from typing import Any
 
 from features.content.store import TokenStore
 from features.layout import Layout
+from freshrank.analysis import catalogue, events, parity
 from freshrank.demo.live import Answered, read_log
 from freshrank.demo.plan import CHAMPION_ARM
 from freshrank.demo.run import LIVE, SWAP, Done
-from freshrank.report import catalogue, facts, judged, lived, parity
+from freshrank.report import judged, lived
+from freshrank.report.steps import step
 from freshrank.sources import Oracle, find
 from trainer.data.window import Window
 
@@ -59,24 +61,24 @@ def gather(done: Done) -> Gathered:
     found = Gathered(done, source.about, {}, known=known)
     found.rows = read_log(done.plan.folder / LIVE) if (done.plan.folder / LIVE).exists() else []
     swap_rows = read_log(done.plan.folder / SWAP) if (done.plan.folder / SWAP).exists() else []
-    found.listings = facts.titles(layout, day)
-    evaluated = facts.step(layout, day, "evaluate")
+    found.listings = events.titles(layout, day)
+    evaluated = step(layout, day, "evaluate")
     scored = judged.with_oracle(layout.step(day, "evaluate").with_suffix(".parquet"), known and known.candidates)
     figures, found.curves = judged.figures(scored), judged.curves(scored)
-    events = facts.events_by_day(layout, day)
-    found.delays = facts.delays(layout)
+    came_in = events.events_by_day(layout, day)
+    found.delays = events.delays(layout)
     alignment = evaluated.get("alignment") or {}
     found.summary = {
         "name": done.plan.name,
         "source": done.plan.source,
         "seed": done.plan.seed,
         "days": [done.first.isoformat(), day.isoformat()],
-        "events_ingested": sum(sum(days.values()) for days in events.values()),
-        "events_by_day": events,
+        "events_ingested": sum(sum(days.values()) for days in came_in.values()),
+        "events_by_day": came_in,
         "published": done.published,
         "dead_letters": sum(done.dead_letters.values()),
-        "requests": sum(row["requests"] for row in facts.requests_by_day(layout).values()),
-        "requests_by_day": facts.requests_by_day(layout),
+        "requests": sum(row["requests"] for row in events.requests_by_day(layout).values()),
+        "requests_by_day": events.requests_by_day(layout),
         "window": _window(layout, day),
         "cvr_auc": figures["all"].get("candidate", {}).get("auc"),
         "cvr_auc_incumbent": figures["all"].get("incumbent", {}).get("auc"),
@@ -91,9 +93,9 @@ def gather(done: Done) -> Gathered:
         "ita_accuracy": _accuracy(alignment, "ita"),
         "tia_accuracy": _accuracy(alignment, "tia"),
         "alignment_products": alignment.get("products"),
-        "bundle": facts.step(layout, day, "bundle").get("bundle"),
-        "gates": {str(d): facts.step(layout, d, "gate") for d in sorted({done.first, day})},
-        "trainings": {str(d): facts.step(layout, d, "train") for d in sorted({done.first, day})},
+        "bundle": step(layout, day, "bundle").get("bundle"),
+        "gates": {str(d): step(layout, d, "gate") for d in sorted({done.first, day})},
+        "trainings": {str(d): step(layout, d, "train") for d in sorted({done.first, day})},
         "delays_minutes": _delays(found.delays),
         "steps": done.steps,
         "wall_s": round(done.wall_s, 1),
@@ -105,8 +107,8 @@ def gather(done: Done) -> Gathered:
 
 
 def _window(layout: Layout, day: dt.date) -> dict[str, Any]:
-    step = facts.step(layout, day, "window")
-    return {"id": step["window_id"], "days": step["days"], "rows": step["rows"], "candidates": step["candidates"]}
+    window = step(layout, day, "window")
+    return {"id": window["window_id"], **{name: window[name] for name in ("days", "rows", "candidates")}}
 
 
 def _accuracy(alignment: dict[str, Any], task: str) -> dict[str, float] | None:

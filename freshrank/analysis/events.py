@@ -1,9 +1,8 @@
-"""What a run left in its stack, read for the report."""
+"""What came in, and what became of it: counts by day, delays, listings."""
 
 from __future__ import annotations
 
 import datetime as dt
-import json
 from typing import Any
 
 from features.database import connect
@@ -11,12 +10,6 @@ from features.eventlog.read import EventLog
 from features.events import EVENTS
 from features.layout import Layout
 from features.times import run_cut
-
-
-def step(layout: Layout, day: dt.date, name: str) -> dict[str, Any]:
-    """What a step of a day's run left; empty where it left nothing."""
-    file = layout.step(day, name)
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
 
 def events_by_day(layout: Layout, until: dt.date) -> dict[str, dict[str, int]]:

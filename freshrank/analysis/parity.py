@@ -17,7 +17,7 @@ from features.database import connect
 from features.eventlog.read import EventLog
 from features.layout import Layout
 from features.times import DAY, day_start, run_cut
-from freshrank.report import catalogue
+from freshrank.analysis import catalogue
 from serving.inputs import to_array
 from trainer.data.window import Window
 
