@@ -1,139 +1,102 @@
-"""Two parities of the lived day: served scores against the trainer's, and features seen against the rebuild."""
+"""Whether serving agrees with training on a day that was lived: its scores, and the features they rest on."""
 
 from __future__ import annotations
 
 import datetime as dt
-import json
-import math
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
-import pyarrow.parquet as pq
-
-from features.content.store import TokenStore
-from features.database import connect
-from features.eventlog.read import EventLog
+from features.errors import DataError, NotReadyError
 from features.layout import Layout
-from features.times import DAY, day_start, run_cut
-from freshrank.analysis import catalogue
-from serving.inputs import to_array
-from trainer.data.window import Window
-
-COMPARED = ("u_", "i_", "x_", "ctx_", "buy_", "beh_", "cand_text_sha", "cand_image_sha")
-TOLERANCE = 1e-9
+from features.window.build import of_day
+from freshrank.analysis.features import FeatureParity, feature_parity
+from freshrank.analysis.impressions import Span
+from freshrank.analysis.scores import ScoreParity, score_parity
+from freshrank.settings import ParitySettings
 
 
-def impressions(layout: Layout, day: dt.date) -> Iterator[dict[str, Any]]:
-    """The day's impressions that log the features seen, as known at the day's cut.
+@dataclass(frozen=True)
+class Parity:
+    """Both parities of a day.
 
     Args:
-        layout: Where the log lies.
+        date: The day.
+        scores: Served scores against the bundles' own.
+        features: Features seen against the rebuild.
+    """
+
+    date: str
+    scores: ScoreParity
+    features: FeatureParity
+
+
+def measure(layout: Layout, day: dt.date, settings: ParitySettings) -> Parity:
+    """Measure both parities of a day.
+
+    Args:
+        layout: Where log, bundles, tokens and windows lie.
         day: The day.
+        settings: How many requests are scored again, and what counts as equal.
 
-    Yields:
-        `request_id, bundle_id, policy, scores, features_seen`.
+    Raises:
+        NotReadyError: If the log is not complete up to the day's cut, or the day has no window.
     """
-
-    con = connect()
-    start = day_start(day)
-    view = EventLog(layout).relation(con, "impressions", run_cut(day), from_us=start, to_us=start + DAY)
-    rows = con.execute(
-        f"SELECT request_id, bundle_id, policy, list_transform(items, lambda x: x.score) AS scores, features_seen "  # noqa: S608
-        f"FROM {view} WHERE features_seen IS NOT NULL ORDER BY request_id"
-    )
-    while batch := rows.fetchmany(200):
-        for request, bundle, policy, scores, seen in batch:
-            yield {
-                "request_id": request,
-                "bundle_id": bundle,
-                "policy": policy,
-                "scores": scores,
-                "features_seen": json.loads(seen),
-            }
+    span, window = Span.of_day(day), of_day(layout, day)
+    tolerance, requests = settings.max_score_difference, settings.requests
+    scores = score_parity(layout, span, tolerance=tolerance, requests=requests)
+    return Parity(day.isoformat(), scores, feature_parity(layout, span, window))
 
 
-def scores(layout: Layout, day: dt.date, limit: int = 400) -> dict[str, Any]:
-    """The largest difference of a served score to the trainer's for the same features.
+def judge(parity: Parity, settings: ParitySettings) -> None:
+    """Refuse a day on which serving and training differ, or on which that cannot be told.
 
     Args:
-        layout: Where log, bundles and tokens lie.
-        day: The lived day.
-        limit: Requests to score again, at most, by bundle.
+        parity: What was measured.
+        settings: What is allowed.
 
-    Returns:
-        `parity_max_abs` (logits), and over how many scores.
+    Raises:
+        DataError: If scores or features lie beyond what is allowed.
+        NotReadyError: If something could not be compared; what cannot be checked has not passed.
     """
-    scorers: dict[str, Any] = {}
-    done: Counter[str] = Counter()
-    worst, compared = 0.0, 0
-    for row in impressions(layout, day):
-        bundle = row["bundle_id"]
-        if bundle is None or row["policy"] not in ("model", "popularity") or done[bundle] >= limit:
-            continue
-        if bundle not in scorers:
-            scorers[bundle] = _scorer(layout, bundle)
-        done[bundle] += 1
-        scorer = scorers[bundle]
-        seen = row["features_seen"]
-        found = scorer.score({spec.name: to_array(seen[spec.column], spec.kind) for spec in scorer.inputs})["cvr_logit"]
-        difference = np.abs(found - np.array(row["scores"], np.float64))
-        worst, compared = max(worst, float(difference.max(initial=0.0))), compared + len(found)
-    return {"parity_max_abs": worst if compared else None, "parity_scores": compared}
+    scores, features = parity.scores, parity.features
+    if scores.exceeding:
+        worst = next(one for row in scores.bundles for one in row.exceeding)
+        raise DataError(
+            f"{scores.exceeding} of {scores.compared} served scores are not the bundle's",
+            field="request_id", value=worst.request_id,
+            remedy="see the rows above; deploy the bundle again if its model or tokens in Triton are others",
+        )  # fmt: skip
+    share = features.equal_share
+    if features.missing or (share is not None and share < settings.min_equal_share):
+        column = (*features.differing, *features.missing)[0]
+        raise DataError(
+            f"features served are not those rebuilt (equal: {_share(share)})",
+            field=column.column, value=column.served,
+            remedy=f"request {column.example} has {column.rebuilt or 'none'} in the window; "
+            "see whether features were materialized after the day's ingest",
+        )  # fmt: skip
+    for row in scores.bundles:
+        if row.unchecked:
+            raise NotReadyError(
+                "scores cannot be compared", field="bundle", value=row.bundle, remedy=f"{row.unchecked}; mend that"
+            )
+    if not scores.compared:
+        raise NotReadyError(
+            "no score can be compared",
+            field="date",
+            value=parity.date,
+            remedy="no bundle scored an impression that day",
+        )
+    if not features.compared:
+        raise NotReadyError(
+            "no feature can be compared", field="date", value=parity.date,
+            remedy="set gateway.log_features, and build the window from the day's impressions",
+        )  # fmt: skip
+    if features.not_rebuilt:
+        raise NotReadyError(
+            f"the window lacks {features.not_rebuilt} requests of the day", field="window", value=features.window,
+            remedy=f"run `freshrank labels --date {parity.date}` and `freshrank window build --date {parity.date}`",
+        )  # fmt: skip
 
 
-def features(layout: Layout, day: dt.date, window: str) -> dict[str, Any]:
-    """The share of features seen that equal the point-in-time rebuild.
-
-    Args:
-        layout: Where log and windows lie.
-        day: The lived day.
-        window: The window that holds the day's rebuild as its evaluation day.
-
-    Returns:
-        `features_equal_share`, over how many values, and the columns that differ with their shares.
-    """
-    seen = {row["request_id"]: row["features_seen"] for row in impressions(layout, day)}
-    equal, compared, differing = 0, 0, Counter[str]()
-    for file in Window(layout.window(window)).evaluation:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
-            for row in batch.to_pylist():
-                served = seen.get(row["request_id"])
-                if served is None:
-                    continue
-                for name, good, number in _compare(served, row):
-                    equal, compared = equal + good, compared + number
-                    if good < number:
-                        differing[name] += number - good
-    return {
-        "features_equal_share": equal / compared if compared else None,
-        "features_compared": compared,
-        "features_differing": {name: count / compared for name, count in differing.most_common()},
-    }
-
-
-def _compare(served: Mapping[str, Any], rebuilt: Mapping[str, Any]) -> Iterator[tuple[str, int, int]]:
-    for name, value in served.items():
-        if name in rebuilt and name.startswith(COMPARED):
-            ours, theirs = _values(value), _values(rebuilt[name])
-            if len(ours) != len(theirs):
-                yield name, 0, max(len(ours), len(theirs))
-            else:
-                yield name, sum(map(_same, ours, theirs)), len(ours)
-
-
-def _values(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-    return bool(one == other)
-
-
-def _scorer(layout: Layout, bundle: str) -> Any:
-    encoder = json.loads((layout.bundle(bundle) / "bundle.json").read_text(encoding="utf-8")).get("encoder")
-    folder = layout.tokens(encoder) if encoder else None
-    return catalogue.load(layout.bundle(bundle), TokenStore(folder) if folder and folder.exists() else None)
+def _share(share: float | None) -> str:
+    return "nothing to compare" if share is None else f"{share:.4%}"
