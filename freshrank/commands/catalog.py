@@ -27,13 +27,16 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
 ) -> None:
     """List the listings whose text and photo agree least in a bundle's eyes, and count those it could not judge."""
+    import torch
+
     from features import atomic
     from features.times import parse_date
     from freshrank.analysis import catalogue
     from freshrank.settings import load
 
-    began = time.monotonic()
-    found = catalogue.check(load().layout, parse_date(date), bundle or None)
+    began, settings = time.monotonic(), load()
+    torch.set_num_threads(settings.train.threads)
+    found = catalogue.check(settings.layout, parse_date(date), bundle or None)
     if out is not None:
         lines = (json.dumps(asdict(one), ensure_ascii=False) for one in found.suspects)
         atomic.write_text(out, "".join(f"{line}\n" for line in lines))

@@ -18,11 +18,14 @@ def command(
 
     Ends with 3 where they differ by more than `parity.*` allows, with 4 where something cannot be compared.
     """
+    import torch
+
     from features.times import parse_date
     from freshrank.analysis.parity import judge, measure
     from freshrank.settings import load
 
     settings, began = load(), time.monotonic()
+    torch.set_num_threads(settings.train.threads)
     found = measure(settings.layout, parse_date(date), settings.parity)
     scores, features = found.scores, found.features
     seconds = round(time.monotonic() - began, 3)

@@ -46,10 +46,10 @@ class Lived:
     def layout(self) -> Layout:
         return Layout(self.root)
 
-    def rank(self, count: int) -> None:
-        """Make the bundle and let it rank some requests, faultlessly."""
+    def rank(self, count: int, model: str = "fm") -> None:
+        """Make a bundle and let it rank some requests, faultlessly."""
         self.layout.bundles.mkdir(parents=True)
-        self.bundle = make_bundle(self.layout.bundles, "one", seed=1, probes=1)
+        self.bundle = make_bundle(self.layout.bundles, "one", seed=1, probes=1, model=model)
         scorer = Scorer(self.layout.bundle(self.bundle))
         for seed in range(count):
             request = f"r{seed}"
