@@ -43,6 +43,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "deploy": ("freshrank.commands.deploy", "A bundle to Triton, probed, then routed to.", "Serving"),
     "rollback": ("freshrank.commands.rollback", "The champion before this one, at once.", "Serving"),
     "versions": ("freshrank.commands.versions", "What is live, and every version's state.", "Serving"),
+    "parity": ("freshrank.commands.parity", "Whether serving agreed with training on a lived day.", "Analysis"),
+    "catalog": ("freshrank.commands.catalog", "Listings whose text and photo do not fit.", "Analysis"),
     "study": ("freshrank.commands.study", "The papers' tables and figures on our data.", "Studies"),
 }
 

@@ -21,7 +21,7 @@ from features.times import format_us, run_cut
 from freshrank.demo.days import SimulatedDays
 from freshrank.demo.live import Answered, Live, wait_for_gateway
 from freshrank.demo.outbox import Outbox
-from freshrank.demo.plan import EXPERIMENTS, Plan
+from freshrank.demo.plan import CHAMPION_ARM, CONTROL_ARM, EXPERIMENTS, Plan
 from freshrank.demo.steps import MemoryWatch, Steps
 from freshrank.environment import PREFIX
 from freshrank.settings import Settings, load
@@ -162,7 +162,7 @@ def preview(live: Live, requests: Sequence[Asking], plan: Plan) -> int:
     """
     every = max(1, len(requests) // plan.previews)
     chosen = requests[::every][: plan.previews]
-    lists = {r.request_id: {arm: live.preview(r, arm) for arm in ("camenn", "popularity")} for r in chosen}
+    lists = {r.request_id: {arm: live.preview(r, arm) for arm in (CHAMPION_ARM, CONTROL_ARM)} for r in chosen}
     (plan.folder / PREVIEWS).write_text(json.dumps(lists), encoding="utf-8")
     return len(lists)
 

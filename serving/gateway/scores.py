@@ -12,7 +12,7 @@ import numpy as np
 
 from features.errors import FreshrankError
 from features.layout import Layout
-from serving.inputs import to_array
+from serving.inputs import request_inputs
 from serving.state import Version
 from serving.triton import channel_args, datatype
 
@@ -82,10 +82,7 @@ class Scores:
 
         size = len(columns["cand_item"])
         inputs = []
-        for name, kind, column in served.inputs:
-            missing: Any = [None] * size if name.startswith("cand__") else [] if name.startswith("hist__") else None
-            value = columns.get(column)
-            values = to_array(missing if value is None else value, kind)
+        for name, values in request_inputs(served.inputs, columns, size).items():
             tensor = self._grpc.InferInput(name, list(values.shape), datatype(values))
             tensor.set_data_from_numpy(values)
             inputs.append(tensor)
