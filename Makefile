@@ -15,10 +15,11 @@ pins:
 demo: setup
 	@.venv/bin/freshrank demo --source $(SOURCE)
 
-# Style, types, import direction, dependencies.
+# Style, spelling, types, import direction, dependencies.
 lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/codespell
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/deptry .

@@ -1,6 +1,7 @@
 """The house holds: rooms, light imports, a command line that answers without loading anything heavy."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,3 +82,12 @@ def test_text_is_read_and_written_with_a_named_encoding() -> None:
     ]
     assert not found
     assert list(_text_without_encoding("path.read_text()")) == [1], "the check itself cannot fail"
+
+
+def test_commit_hooks_are_the_checkouts_own_tools() -> None:
+    """A hook that fetches its tool has another version than `make lint`, and needs a network."""
+    text = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    assert set(re.findall(r"repo: *(.*)", text)) == {"local"}
+    entries = re.findall(r"entry: *(\S+)", text)
+    assert {"ruff", "codespell", "deptry"} <= {Path(entry).name for entry in entries}
+    assert all(entry.startswith(".venv/bin/") for entry in entries)
