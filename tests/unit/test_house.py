@@ -1,13 +1,17 @@
 """The house holds: rooms, light imports, a command line that answers without loading anything heavy."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.core import TyperGroup
 
 from freshrank import cli
 
@@ -46,6 +50,43 @@ def test_every_command_has_help(name: str) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert "Usage:" in run.stdout
+
+
+def _commands() -> Iterator[tuple[str, Any]]:
+    """Every command that does something, by the words that call it."""
+    root = typer.main.get_command(cli.app)
+    assert isinstance(root, TyperGroup)
+    for name in cli.COMMANDS:
+        command = root.get_command(None, name)
+        yield name, command
+        yield from ((f"{name} {under}", inner) for under, inner in getattr(command, "commands", {}).items())
+
+
+def test_every_result_can_be_had_as_json() -> None:
+    without = {
+        words
+        for words, command in _commands()
+        if not {"--json"} & {option for parameter in command.params for option in parameter.opts}
+        and (not hasattr(command, "commands") or command.invoke_without_command)
+    }
+    assert without == {"logs", "source describe"}, "logs have no result; describe hands its words, --json too, on"
+
+
+def test_completion_belongs_to_the_root_and_knows_commands_and_options() -> None:
+    def completed(line: str) -> list[str]:
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_FRESHRANK_COMPLETE": "complete_bash"}
+        command = [sys.executable, "-m", "freshrank.cli"]
+        run = subprocess.run(
+            command, capture_output=True, encoding="utf-8", cwd=ROOT, env={**os.environ, **words}, check=True
+        )
+        return run.stdout.split()
+
+    assert completed("freshrank ") == list(cli.COMMANDS)
+    assert completed("freshrank experiment s") == ["stop", "show"]
+    assert {"--date", "--json"} <= set(completed("freshrank window build --"))
+    installing = {words for words, command in _commands() if "install_completion" in {p.name for p in command.params}}
+    assert installing == set()
+    assert "install_completion" in {parameter.name for parameter in typer.main.get_command(cli.app).params}
 
 
 def test_an_unknown_command_exits_2() -> None:
