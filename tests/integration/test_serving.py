@@ -63,7 +63,7 @@ class Site:
 
     def served_by(self, name: str) -> dict[str, Any]:
         """Wait until a bundle answers."""
-        return until(lambda: (a := self.ask())["bundle_id"] == self.ids[name] and a, f"{name} answers")  # type: ignore[no-any-return]
+        return until(lambda: (a := self.ask())["bundle_id"] == self.ids[name] and a, f"{name} answers")
 
     def impressions(self) -> list[dict[str, Any]]:
         """All impressions in Kafka."""

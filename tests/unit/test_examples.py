@@ -29,8 +29,8 @@ def test_a_flat_set_is_made_and_the_model_with_interactions_wins(tmp_path: Path)
 def test_a_window_is_opened_and_its_batch_shown(tmp_path: Path) -> None:
     made = make_window(tmp_path, requests_a_day=20, days=2)
     shown = example("window_batch.py", made.window)
-    assert re.search(r"camenn scores cvr \[(\d+)\]\n", shown), shown
-    candidates = re.search(r"Batch\.request_S +\[(\d+)\] int64", shown)
-    assert candidates, shown
+    scored = re.search(r"camenn scores cvr \[(\d+)\]", shown)
+    assert scored, shown
+    assert re.search(rf"Batch\.request_S +\[{scored[1]}\] int64", shown), shown
     for name in ("embedded['main']['user_id']", "masks_BL['buys']", "content.text_ITD", "labels_S['cvr']"):
         assert f"Batch.{name} " in shown

@@ -80,7 +80,7 @@ def offline(lake: Lake, requests: dict[str, tuple[str, list[str], int, dict[str,
 
 def test_offline_equals_online(served: tuple[Lake, OnlineFeatures]) -> None:
     lake, online = served
-    asked = {
+    asked: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         "all": ("u", ["a", "b", "c", "d", "late", "never"], {"zone": "z1", "hour": 3, "payday": True}),
         "little known": ("v", ["b", "a"], {"zone": "z9"}),
         "unknown": ("nobody", ["never"], {}),

@@ -57,7 +57,7 @@ def _commands() -> Iterator[tuple[str, Any]]:
     root = typer.main.get_command(cli.app)
     assert isinstance(root, TyperGroup)
     for name in cli.COMMANDS:
-        command = root.get_command(None, name)
+        command = root.get_command(typer.Context(root), name)
         yield name, command
         yield from ((f"{name} {under}", inner) for under, inner in getattr(command, "commands", {}).items())
 
