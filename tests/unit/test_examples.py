@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.trainer.windows import make_window
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,12 +22,14 @@ def example(name: str, *words: str | Path) -> str:
     return ended.stdout
 
 
+@pytest.mark.slow
 def test_a_flat_set_is_made_and_the_model_with_interactions_wins(tmp_path: Path) -> None:
     shown = example("flat_set.py", tmp_path)
     auc = {model: float(text) for model, text in re.findall(r"(\w+): AUC ([\d.]+)", shown)}
     assert auc["fm"] > auc["lr"] + 0.1, shown
 
 
+@pytest.mark.slow
 def test_a_window_is_opened_and_its_batch_shown(tmp_path: Path) -> None:
     made = make_window(tmp_path, requests_a_day=20, days=2)
     shown = example("window_batch.py", made.window)

@@ -39,6 +39,7 @@ def test_help_loads_no_heavy_library() -> None:
         assert name in run.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(cli.COMMANDS))
 def test_every_command_has_help(name: str) -> None:
     run = subprocess.run(

@@ -177,6 +177,7 @@ def test_dropping_the_last_batch(encoded: Encoded, monkeypatch: pytest.MonkeyPat
     assert steps == {False: [400, 400, 400, 300], True: [400, 400, 400]}
 
 
+@pytest.mark.slow
 def test_a_run_is_repeatable_and_not_repeated(folder: Path, tmp_path: Path) -> None:
     recipe = recipe_file(
         tmp_path / "recipe.toml",
@@ -196,6 +197,7 @@ def test_a_run_is_repeatable_and_not_repeated(folder: Path, tmp_path: Path) -> N
     assert len(lines) == 4 and "already" in lines[-1]
 
 
+@pytest.mark.slow
 def test_models_learn_what_they_can_express(folder: Path, tmp_path: Path) -> None:
     """The crossing of two fields: beyond LR, within reach of every machine of fields."""
     text = "[model]\nwidth = 4\n{}\n[train]\nepochs = 12\nbatch_size = 64\nlearning_rate = 0.03\n"
@@ -206,6 +208,7 @@ def test_models_learn_what_they_can_express(folder: Path, tmp_path: Path) -> Non
     assert min(auc[model] for model in ("fm", "ffm", "afm", "xdeepfm")) > auc["lr"] + 0.1, auc
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", sorted(set(REGISTRY) - {"camenn", "marn", "fashionbert"}))
 def test_every_baseline_trains_on_a_flat_set(folder: Path, tmp_path: Path, model: str) -> None:
     recipe = recipe_file(
@@ -236,6 +239,7 @@ def test_wrong_recipes_are_named(folder: Path, tmp_path: Path, text: str, field:
         run(folder, "no such model", None, tmp_path / "out", say=quiet)
 
 
+@pytest.mark.slow
 def test_a_public_set(tmp_path: Path) -> None:
     """Wisconsin breast cancer, which scikit-learn ships: logistic regression on scaled numbers reaches .99."""
     from sklearn.datasets import load_breast_cancer
@@ -260,6 +264,7 @@ def test_a_public_set(tmp_path: Path) -> None:
     assert isinstance(Epoch(**result["history"][0]), Epoch)
 
 
+@pytest.mark.slow
 def test_lr_reaches_the_optimum_of_scikit_learns(tmp_path: Path) -> None:
     """The same fields of a public set, the same penalty: the same AUC from another solver."""
     from tests.benchmarks.flat_discounts import make_set, reference, write_recipe
