@@ -201,6 +201,7 @@ def test_a_dead_store_is_a_clear_error(served: tuple[Lake, OnlineFeatures]) -> N
         materialize(lake.layout, FEATURES, nowhere, DAY, days=1)
 
 
+@pytest.mark.slow
 def test_the_reader_loads_no_torch_and_nothing_heavy() -> None:
     code = (
         "import sys, json, features.store.online;"

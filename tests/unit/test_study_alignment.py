@@ -15,6 +15,8 @@ from freshrank.studies import alignment
 from freshrank.studies.grocery import Groceries, read_groceries
 from trainer.models.layers.alignment import alignment_pairs
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"width": 8, "heads": 2, "feed_forward": 16, "dropout": 0.0, "optimizer": {"lr": 0.01}}
 
 

@@ -21,6 +21,8 @@ from freshrank import cli
 from freshrank.stack import addresses
 from tests.stack import free_ports
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ROOT / ".envs" / "gateway" / "lib" / "python3.11" / "site-packages"
 

@@ -18,6 +18,8 @@ from features.content.store import TokenStore
 from features.layout import Layout
 from features.settings import ContentSettings
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = ContentSettings.model_validate({"max_text_tokens": 12, "batch_size": 4})
 
 

@@ -26,6 +26,8 @@ from serving.state import ServingFile, State
 from tests.serving.bundles import names
 from tests.serving.memory_triton import MemoryTriton
 
+pytestmark = pytest.mark.slow
+
 
 class Killed(BaseException):
     """The process died here."""
@@ -323,7 +325,6 @@ def tell(world: World, step: tuple[str, ...], killer: Killer | None = None) -> N
         deployer.deploy(world.ids[step[1]]) if step[0] == "deploy" else deployer.rollback()
 
 
-@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     kills=st.lists(st.tuples(st.integers(0, len(STORY) - 1), st.integers(1, 26), st.booleans()), max_size=4),

@@ -23,6 +23,8 @@ from simulator.city.policy import log_lists
 from simulator.city.simulate import City, Request
 from simulator.city.tables import CATEGORIES
 
+pytestmark = pytest.mark.slow
+
 DAYS = 6
 SMALL = CityConfig.small(photos=False)
 

@@ -18,6 +18,8 @@ from freshrank.settings import Settings, load
 from tests.trainer.windows import make_window
 from trainer.bundle import verify
 
+pytestmark = pytest.mark.slow
+
 DAY = dt.date(2025, 3, 9)
 SETTINGS = """
 [stack]

@@ -29,6 +29,8 @@ from trainer.train import Run, train
 from trainer.trainee import Trainee, total
 from trainer.validate import Seen
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:

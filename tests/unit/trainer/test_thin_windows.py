@@ -22,6 +22,8 @@ from trainer.popularity import make_popularity
 from trainer.settings import GateSettings
 from trainer.train import Result, train
 
+pytestmark = pytest.mark.slow
+
 Rows = list[dict[str, Any]]
 LENIENT = GateSettings.model_validate(
     {"min_requests": 1, "min_positives": 1, "max_auc_loss": 1.0, "over_popularity": -1.0, "bootstraps": 10}

@@ -42,6 +42,8 @@ from trainer.scoring import Scorer
 from trainer.scoring.lookup import Lookup
 from trainer.train import Run, train
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
