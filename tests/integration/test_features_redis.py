@@ -54,7 +54,7 @@ def told() -> Any:
 def test_the_gateway_serves_what_training_reads(told: tuple[Stack, Lake]) -> None:
     stack, lake = told
     online = OnlineFeatures(lake.layout, SERVICE, OnlineStore(redis=stack.settings.redis))
-    asked = {
+    asked: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         "known": ("u0", ["a", "d", "never"], {"zone": "z1", "hour": 9, "payday": False}),
         "no profile": ("u1", ["b"], {}),
         "nobody": ("nobody", ["never"], {"zone": "z2"}),

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from features.eventlog.ingest import ingest
-from features.events import encode
+from features.events import Gone, encode
 from features.kafka import consumer
 from features.layout import Layout
 from features.publish import publish
@@ -80,7 +80,7 @@ class Site:
 
     def served_by(self, name: str) -> dict[str, Any]:
         """Wait until a bundle answers."""
-        return until(lambda: (a := self.ask())["bundle_id"] == self.ids[name] and a, f"{name} answers")  # type: ignore[no-any-return]
+        return until(lambda: (a := self.ask())["bundle_id"] == self.ids[name] and a, f"{name} answers")
 
     def impressions(self) -> list[dict[str, Any]]:
         """All impressions in Kafka that the gateway sent."""
@@ -131,7 +131,8 @@ def from_kafka(kafka: KafkaSettings, layout: Layout) -> None:
     records = []
     for topic, found in happened(layout.root).rows.items():
         key = "item_id" if topic == "items" else "user_id"
-        records += [Record(topic, getattr(row.event, key), row.known_time, encode(row.event)) for row in found]
+        events = [(row.known_time, row.event) for row in found if not isinstance(row.event, Gone)]
+        records += [Record(topic, getattr(event, key), known, encode(event)) for known, event in events]
     publish(kafka, sorted(records, key=lambda record: record.time_us))
     done = ingest(kafka, layout, until=CUT)
     assert (sum(run.events for run in done.values()), sum(run.dead for run in done.values())) == (len(records), 0)

@@ -199,7 +199,7 @@ KNOWN = World(
 
 
 @settings(
-    max_examples=settings.default.max_examples if THOROUGH else FEW, derandomize=not THOROUGH, deadline=None,
+    max_examples=settings().max_examples if THOROUGH else FEW, derandomize=not THOROUGH, deadline=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 @example(KNOWN, [(kind, 0) for kind in KINDS * 8])
@@ -270,6 +270,7 @@ def ranked(layout: Layout, online: OnlineStore, served: dict[str, tuple[Impressi
             assert answer.status_code == 200 or answer.json()["error"]["field"].startswith("context"), answer.text
         for logged in list(gateway.app.state.impressions._queue.queue):  # type: ignore[attr-defined]
             again = decode("impressions", logged.user_id.encode(), encode(logged), logged.event_time_us)
+            assert isinstance(again, Impression) and again.features_seen is not None
             event, found = served[again.request_id]
             order = [found["cand_item"].index(item.item_id) for item in again.items]
             for column, value in found.items():

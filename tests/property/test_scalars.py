@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -69,7 +70,7 @@ def test_a_distance_is_one_on_earth_or_unknown(places: list[float | None]) -> No
     """Also of values that a store got before numbers were checked, and of latitudes beyond the poles."""
     latitude, longitude, *other = places
     user = {"u_latitude": latitude, "u_longitude": longitude}
-    items = {"item_id": ["a"], "i_latitude": other[:1], "i_longitude": other[1:]}
+    items: dict[str, Sequence[object]] = {"item_id": ["a"], "i_latitude": other[:1], "i_longitude": other[1:]}
     (found,) = crosses(0, {}, user, items)["x_distance_km"]
     assert found is None or 0 <= found <= math.pi * 6371.01
 
@@ -77,5 +78,5 @@ def test_a_distance_is_one_on_earth_or_unknown(places: list[float | None]) -> No
 @pytest.mark.parametrize("latitudes", [(91.0, 89.0), (1e300, 0.0), (math.inf, 0.0), (math.nan, 0.0), (200.0, 200.0)])
 def test_a_latitude_beyond_the_pole_is_no_place(latitudes: tuple[float, float]) -> None:
     user = {"u_latitude": latitudes[0], "u_longitude": 180.0}
-    items = {"item_id": ["a"], "i_latitude": [latitudes[1]], "i_longitude": [0.0]}
+    items: dict[str, Sequence[object]] = {"item_id": ["a"], "i_latitude": [latitudes[1]], "i_longitude": [0.0]}
     assert crosses(0, {}, user, items)["x_distance_km"] == [None]

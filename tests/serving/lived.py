@@ -61,7 +61,7 @@ class Lived:
         """Write event log and window. `fields` are of each impression, beside or instead of what it has."""
         lake = Lake(self.root)
         for number, item in enumerate(ITEMS):
-            category = {"category_id": name} if (name := CATEGORIES[number % 3]) else {}
+            category: dict[str, Any] = {"category_id": name} if (name := CATEGORIES[number % 3]) else {}
             lake.item(item, us("01-02 05:00"), image_uri=f"blob:{number:064x}", **category)
         self.show(lake, **fields)
         layout = lake.write()

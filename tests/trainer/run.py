@@ -19,7 +19,7 @@ from trainer.settings import TrainSettings
 def one_worker(folder: Path) -> Iterator[None]:
     """A process group of this process alone."""
     folder.mkdir(parents=True, exist_ok=True)
-    store = dist.FileStore(str(folder / "store"), 1)
+    store = dist.FileStore(str(folder / "store"), 1)  # type: ignore[attr-defined]
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         yield

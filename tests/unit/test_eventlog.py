@@ -62,7 +62,7 @@ def another(layout: Layout) -> TopicTable:
     return TopicTable(layout.table("clicks"), "clicks", "cluster/topic", "clicks")
 
 
-def count(layout: Layout, known_before: int = T0 + 1000 * DAY, **span: int) -> int:
+def count(layout: Layout, known_before: int = T0 + 1000 * DAY, **span: Any) -> int:
     con = connect()
     view = EventLog(layout).relation(con, "clicks", known_before, **span)
     return int(con.sql(f"SELECT count(*) FROM {view}").fetchall()[0][0])

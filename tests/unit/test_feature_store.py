@@ -80,7 +80,7 @@ def offline(lake: Lake, requests: dict[str, tuple[str, list[str], int, dict[str,
 
 def test_offline_equals_online(served: tuple[Lake, OnlineFeatures]) -> None:
     lake, online = served
-    asked = {
+    asked: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         "all": ("u", ["a", "b", "c", "d", "late", "never"], {"zone": "z1", "hour": 3, "payday": True}),
         "little known": ("v", ["b", "a"], {"zone": "z9"}),
         "unknown": ("nobody", ["never"], {}),
@@ -231,6 +231,7 @@ def test_a_dead_store_is_a_clear_error(served: tuple[Lake, OnlineFeatures]) -> N
         materialize(lake.layout, FEATURES, nowhere, DAY, days=1)
 
 
+@pytest.mark.slow
 def test_the_reader_loads_no_torch_and_nothing_heavy() -> None:
     code = (
         "import sys, json, features.store.online;"

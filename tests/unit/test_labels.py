@@ -265,9 +265,8 @@ def test_a_cutoff_that_no_store_can_have_had_is_not_believed(lake: Lake, claim: 
 
 def test_deeds_of_one_moment_and_one_id_have_one_order(lake: Lake) -> None:
     """Topics name their events independently; whatever order DuckDB reads them in, the window is the same."""
-    for topic, more in (
-        ("purchases", {"quantity": 1, "amount_minor": 5, "currency": "EUR"}), ("clicks", {}), ("carts", {}),
-    ):  # fmt: skip
+    bought: dict[str, Any] = {"quantity": 1, "amount_minor": 5, "currency": "EUR"}
+    for topic, more in (("purchases", bought), ("clicks", {}), ("carts", {})):
         lake.add(topic, "u", us("01-07 12:00"), event_id="same", user_id="u", item_id=topic, **more)
     lake.show("r", "u", ["a"], us("01-08 12:00"))
     label(lake)

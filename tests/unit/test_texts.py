@@ -39,7 +39,12 @@ def told(root: Path) -> Lake:
     for day in (8, 9):
         for place, text in enumerate(TEXTS):
             request = text if day == 9 else f"before {place}"
-            named = {"context": {"zone": text}, "policy": text, "experiments": {text: text}, "bundle_id": text}
+            named: dict[str, Any] = {
+                "context": {"zone": text},
+                "policy": text,
+                "experiments": {text: text},
+                "bundle_id": text,
+            }
             lake.show(request, text, list(TEXTS), us(f"01-0{day} 12:00") + place, **named)
             lake.buy(text, text, us(f"01-0{day} 13:00") + place, request=request)
     return lake

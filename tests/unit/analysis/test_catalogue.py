@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
     return made
 
 
-def _seen(scorer: Scorer, row: dict, item: str, photo: str) -> float:
+def _seen(scorer: Scorer, row: dict[str, Any], item: str, photo: str) -> float:
     at = row["cand_item"].index(item)
     shas = [photo if place == at else one for place, one in enumerate(row["cand_image_sha"])]
     logits = score(scorer, {**row, "cand_image_sha": shas})

@@ -28,6 +28,8 @@ from trainer.data.stream import Step
 from trainer.train import Run
 from trainer.train import train as fit
 
+pytestmark = pytest.mark.slow
+
 DAY = dt.date(2025, 3, 9)
 SETTINGS = """
 [stack]

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from freshrank.demo.live import Answered
 from freshrank.report import lived
 
 
-def row(number: int, arm: str, purchases: dict[str, int], **values: object) -> Answered:
-    base = {"time_us": number, "wall_s": float(number), "latency_ms": 10.0, "status": 200}
-    return Answered(
-        **(
-            base
-            | {
-                "request_id": f"r{number}",
-                "user_id": f"u{number}",
-                "experiments": {"ranker": arm},
-                "purchases": purchases,
-            }
-            | values
-        )  # type: ignore[arg-type]
-    )
+def row(number: int, arm: str, purchases: dict[str, int], **values: Any) -> Answered:
+    base: dict[str, Any] = {"time_us": number, "wall_s": float(number), "latency_ms": 10.0, "status": 200}
+    base |= {"request_id": f"r{number}", "user_id": f"u{number}", "experiments": {"ranker": arm}}
+    return Answered(**(base | {"purchases": purchases} | values))
 
 
 def test_what_lists_were_worth_is_a_mean_of_each_arm_that_answered() -> None:

@@ -122,8 +122,8 @@ def test_a_workers_own_error_comes_out(error: Any, job: Job) -> None:
     code = note_error(job, 1, error)
     note_error(job, 0, RuntimeError("Connection closed by peer"))
     found = one.judge(1, {1: code, 0: KILLED})
-    assert type(found) is type(error) and str(found) == str(error)
-    assert found is not None and found.exit_code == error.exit_code == code
+    assert found is not None and type(found) is type(error) and str(found) == str(error)
+    assert found.exit_code == error.exit_code == code
 
 
 def test_a_stop_on_request_is_no_death(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ from trainer.runtime.scorer import Scorer
 from trainer.tokens import TokenStore
 from trainer.train import Run, train
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -66,7 +69,7 @@ def final(job: Job) -> dict[str, torch.Tensor]:
 def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], atol: float = 0.0) -> None:
     assert one.keys() == other.keys()
     for name, value in one.items():
-        torch.testing.assert_close(value, other[name], atol=atol, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(value, other[name], atol=atol, rtol=0, msg=partial("{}: {}".format, name))
 
 
 def torchrun(job: Job, workers: int) -> subprocess.Popen[bytes]:
@@ -169,9 +172,10 @@ def test_a_number_that_is_not_finite_on_one_worker_stops_both(
     shown = Counter(item for row in rows for item in {*row["cand_item"], *row["buy_item"], *row["beh_item"]})
     rare = next(item for item, _ in reversed(shown.most_common()) if int(item[1:]) > 2)
     store = TokenStore(tokens)
-    vectors = np.memmap(tokens / "image_global.f16", "<f2", "r+").reshape(-1, store.widths.image_width)
+    file = np.memmap(tokens / "image_global.f16", "<f2", "r+")
+    vectors = file.reshape(-1, store.widths.image_width)
     vectors[int(store.rows([sha(f"photo {rare[1:]}")])[0])] = np.nan
-    vectors.flush()
+    file.flush()
     recipe = {"width": 8, "title_filters": 2, "title_windows": [2], "hidden": [4], "history_items": 2}
     job = job_of(replace(made, tokens=tokens), tmp_path, model="marn", recipe=recipe, requests_per_batch=4)
     prepare(job)
