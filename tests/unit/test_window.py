@@ -31,6 +31,8 @@ from features.window.columns import arrow_schema
 from tests.lake import Lake, us
 from tests.unit.test_database import ODD
 
+pytestmark = pytest.mark.slow
+
 FEATURES = FeatureSettings.model_validate({})
 LABELS = LabelSettings.model_validate({})
 DAY = dt.date(2026, 1, 9)
