@@ -76,6 +76,7 @@ def test_a_connection_spills_into_the_stack_and_leaves_nothing(tmp_path: Path) -
     assert names(layout.run) == []
 
 
+@pytest.mark.slow
 def test_feast_makes_no_folder_in_the_temp_directory_not_even_while_it_lives(tmp_path: Path) -> None:
     code = (
         "import os; from features.store.registry import import_feast; import_feast();"

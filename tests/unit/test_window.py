@@ -32,6 +32,8 @@ from tests.lake import Lake, us
 from tests.unit.test_database import ODD
 from trainer.tokens import TokenStore
 
+pytestmark = pytest.mark.slow
+
 FEATURES = FeatureSettings.model_validate({})
 LABELS = LabelSettings.model_validate({})
 DAY = dt.date(2026, 1, 9)

@@ -15,6 +15,8 @@ from trainer.runtime.models.layers.alignment import alignment_pairs
 from trainer.runtime.models.layers.item_tokens import ItemTokens
 from trainer.runtime.models.recipe import RecipeError
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"width": 8, "heads": 2, "feed_forward": 12, "dropout": 0.0}
 
 
@@ -198,7 +200,6 @@ def test_served_alignment_is_that_of_the_own_pair(context: str) -> None:
     torch.testing.assert_close(found["tia"], wanted["tia"], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.slow
 def test_alignment_can_be_learnt() -> None:
     """ITA and TIA get right which texts and images of a tiny catalogue belong together."""
     model, camenn = make()

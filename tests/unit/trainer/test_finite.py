@@ -30,6 +30,8 @@ from trainer.runtime.models.deepfm import DeepFM
 from trainer.tokens import TokenStore
 from trainer.train import Run, accept_best, train
 
+pytestmark = pytest.mark.slow
+
 AT = 5  # the batch that is harmed; the look after batch 3 found a best checkpoint
 NAN = math.nan
 
