@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from serving.inputs import to_array
 from trainer.data.window import Window
 from trainer.tokens import TokenStore
 
-COMPARED = ("u_", "i_", "x_", "ctx_", "buy_", "beh_", "cand_text_sha", "cand_image_sha")
 TOLERANCE = 1e-9
 
 
@@ -96,13 +95,15 @@ def features(layout: Layout, day: dt.date, window: str) -> dict[str, Any]:
     """
     seen = {row["request_id"]: row["features_seen"] for row in impressions(layout, day)}
     equal, compared, differing = 0, 0, Counter[str]()
-    for file in Window(layout.window(window)).evaluation:
+    rebuilt = Window(layout.window(window))
+    names = {c.name for c in rebuilt.columns if c.group and (c.level == "history" or c.kind != "id")}
+    for file in rebuilt.evaluation:
         for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
             for row in batch.to_pylist():
                 served = seen.get(row["request_id"])
                 if served is None:
                     continue
-                for name, good, number in _compare(served, row):
+                for name, good, number in _compare(served, row, names):
                     equal, compared = equal + good, compared + number
                     if good < number:
                         differing[name] += number - good
@@ -113,9 +114,9 @@ def features(layout: Layout, day: dt.date, window: str) -> dict[str, Any]:
     }
 
 
-def _compare(served: Mapping[str, Any], rebuilt: Mapping[str, Any]) -> Iterator[tuple[str, int, int]]:
+def _compare(served: Mapping[str, Any], rebuilt: Mapping[str, Any], names: Set[str]) -> Iterator[tuple[str, int, int]]:
     for name, value in served.items():
-        if name in rebuilt and name.startswith(COMPARED):
+        if name in names and name in rebuilt:
             ours, theirs = _values(value), _values(rebuilt[name])
             if len(ours) != len(theirs):
                 yield name, 0, max(len(ours), len(theirs))

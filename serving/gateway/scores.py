@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from features.errors import FreshrankError
+from features.errors import DataError, FreshrankError
 from features.layout import Layout
 from serving.inputs import to_array
 from serving.state import Version
@@ -24,30 +24,64 @@ class ScoringError(FreshrankError):
 
 
 @dataclass(frozen=True)
+class ServedInput:
+    """An input of a served model.
+
+    Args:
+        name: Its name in Triton.
+        kind: `string`, `float` or `int64`.
+        column: The raw column it carries.
+        level: What there is one value of: `request`, `candidate`, or an entry of a history.
+    """
+
+    name: str
+    kind: str
+    column: str
+    level: str
+
+    def missing(self, candidates: int) -> Any:
+        """The column's value where it is missing, for so many candidates."""
+        if self.level == "candidate":
+            return [None] * candidates
+        return None if self.level == "request" else []
+
+
+@dataclass(frozen=True)
 class Served:
     """What the gateway needs to know of a bundle.
 
     Args:
         bundle: Its id.
-        inputs: (input, kind, column) of each input.
+        inputs: What its model wants.
         output: The output that ranks.
         feature_service: The feature service that it was trained with.
     """
 
     bundle: str
-    inputs: tuple[tuple[str, str, str], ...]
+    inputs: tuple[ServedInput, ...]
     output: str
     feature_service: str
 
     @classmethod
     def read(cls, layout: Layout, bundle: str) -> Served:
-        """From the bundle's folder."""
+        """From the bundle's folder.
+
+        Raises:
+            DataError: If the bundle is of an older format.
+        """
         folder: Path = layout.bundle(bundle)
         info = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         outputs = info["outputs"]
         output = "cvr_logit" if "cvr_logit" in outputs else outputs[0]
-        inputs = tuple((i["name"], i["kind"], i["column"]) for i in info["inputs"])
+        if not all("level" in i for i in info["inputs"]):
+            raise DataError(
+                "the bundle is of an older format: its inputs tell no level",
+                field="bundle",
+                value=bundle,
+                remedy="make the bundle again: run `freshrank bundle` of its day, and deploy it",
+            )
+        inputs = tuple(ServedInput(**i) for i in info["inputs"])
         return cls(bundle, inputs, output, manifest["feature_service"])
 
 
@@ -82,11 +116,10 @@ class Scores:
 
         size = len(columns["cand_item"])
         inputs = []
-        for name, kind, column in served.inputs:
-            missing: Any = [None] * size if name.startswith("cand__") else [] if name.startswith("hist__") else None
-            value = columns.get(column)
-            values = to_array(missing if value is None else value, kind)
-            tensor = self._grpc.InferInput(name, list(values.shape), datatype(values))
+        for wanted in served.inputs:
+            value = columns.get(wanted.column)
+            values = to_array(wanted.missing(size) if value is None else value, wanted.kind)
+            tensor = self._grpc.InferInput(wanted.name, list(values.shape), datatype(values))
             tensor.set_data_from_numpy(values)
             inputs.append(tensor)
         try:
