@@ -33,7 +33,7 @@ def connect(
     """
     import duckdb
 
-    con = duckdb.connect(str(path), config=config or {})
+    con = duckdb.connect(str(path), config=config or {})  # noqa: TID251 - the one place
     con.execute("SET TimeZone = 'UTC'")
     return con
 

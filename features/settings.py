@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationInfo, field_validator
 
+from features.errors import UsageError
+
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
 
 
@@ -91,7 +93,23 @@ class WindowSettings(Section):
 class LabelSettings(Section):
     """Labels."""
 
-    horizon_hours: float = Field(24.0, gt=0, le=24 * 30, description="Hours within which a purchase counts.")
+    horizon_hours: float = Field(
+        24.0, gt=0, le=24 * 30, description="Hours within which a purchase counts; fewer than the window has."
+    )
+
+
+def check_together(labels: LabelSettings, window: WindowSettings) -> None:
+    """Make sure that a window can hold requests whose horizon has passed.
+
+    Raises:
+        UsageError: If the horizon is as long as the window, or longer.
+    """
+    if labels.horizon_hours >= window.days * 24:
+        raise UsageError(
+            f"the horizon is not shorter than the window (window.days = {window.days}): no label would be ripe in it",
+            field="labels.horizon_hours", value=labels.horizon_hours,
+            remedy=f"set it below {window.days * 24}, or lengthen the window",
+        )  # fmt: skip
 
 
 FieldName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]

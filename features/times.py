@@ -54,15 +54,19 @@ def parse_us(text: str) -> int:
 
 
 def parse_date(text: str) -> dt.date:
-    """A calendar day.
+    """A calendar day that a run can be for.
 
     Raises:
-        UsageError: If the text is not YYYY-MM-DD.
+        UsageError: If the text is not YYYY-MM-DD, or no day of the years 1971 to 2199: nothing lies before, and what
+            is made of days beyond would not fit the tables of all tools.
     """
     try:
-        return dt.date.fromisoformat(text)
+        day = dt.date.fromisoformat(text)
     except ValueError as error:
         raise UsageError("not a day", field="date", value=text, remedy="write YYYY-MM-DD") from error
+    if not 1971 <= day.year <= 2199:
+        raise UsageError("no run can be for that day", field="date", value=text, remedy="name one from 1971 to 2199")
+    return day
 
 
 def day_start(day: dt.date) -> int:
@@ -78,6 +82,17 @@ def day_of(us: int) -> dt.date:
 def run_start(day: dt.date) -> int:
     """Start of the run for a day: 02:00 UTC, Airflow's `data_interval_start`."""
     return day_start(day) + 2 * HOUR
+
+
+def day_of_cut(us: int) -> dt.date | None:
+    """The run's day whose cut a moment is; None where it is none.
+
+    Example:
+        >>> day_of_cut(run_cut(dt.date(2026, 1, 9))), day_of_cut(run_cut(dt.date(2026, 1, 9)) + 1)
+        (datetime.date(2026, 1, 9), None)
+    """
+    day = day_of(us - DAY)
+    return day if run_cut(day) == us else None
 
 
 def run_cut(day: dt.date) -> int:

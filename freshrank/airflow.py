@@ -116,6 +116,10 @@ class AirflowClient:
         Returns:
             The run's id.
         """
+        if found := self.run_of(day, dag=dag):
+            if again:
+                self.clear(found, dag=dag)
+            return found
         run_id = f"{dag}__{day.isoformat()}"
         start, end = (times.format_us(moment) for moment in (times.run_start(day), times.run_cut(day)))
         body = {
@@ -132,18 +136,21 @@ class AirflowClient:
                 value=dag,
                 remedy="see `freshrank logs airflow-dags`",
             )
-        if status != 409:
-            return str(answer["dag_run_id"])
-        run_id = self.run_of(day, dag=dag) or run_id
-        if again:
-            self.clear(run_id, dag=dag)
-        return run_id
+        if status == 409:  # another was faster, or an answer was lost on its way
+            return self.run_of(day, dag=dag) or run_id
+        return str(answer["dag_run_id"])
 
     def run_of(self, day: dt.date, *, dag: str = DAG) -> str | None:
-        """Id of the run whose data interval begins on a day, triggered or scheduled; nothing when there is none."""
-        start = quote(times.format_us(times.run_start(day)), safe="")
-        _, answer = self.call("GET", f"/dags/{dag}/dagRuns?logical_date_gte={start}&logical_date_lte={start}")
-        return str(answer["dag_runs"][0]["dag_run_id"]) if answer["dag_runs"] else None
+        """Id of the run whose data interval begins on a day, triggered or scheduled; nothing when there is none.
+
+        A schedule may begin it later than a trigger does.
+        """
+        start, end = times.day_start(day), times.day_start(day) + times.DAY - 1
+        span = "&".join(
+            f"logical_date_{edge}={quote(times.format_us(at), safe='')}" for edge, at in (("gte", start), ("lte", end))
+        )
+        status, answer = self.call("GET", f"/dags/{dag}/dagRuns?{span}", accept=(404,))
+        return str(answer["dag_runs"][0]["dag_run_id"]) if status == 200 and answer["dag_runs"] else None
 
     def clear(self, run_id: str, *, dag: str = DAG, only_failed: bool = False) -> None:
         """Let a run's tasks run again.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import os
 import sys
 from typing import Annotated, Any
 
@@ -43,8 +44,13 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "deploy": ("freshrank.commands.deploy", "A bundle to Triton, probed, then routed to.", "Serving"),
     "rollback": ("freshrank.commands.rollback", "The champion before this one, at once.", "Serving"),
     "versions": ("freshrank.commands.versions", "What is live, and every version's state.", "Serving"),
+    "parity": ("freshrank.commands.parity", "Whether serving agreed with training on a lived day.", "Analysis"),
+    "catalog": ("freshrank.commands.catalog", "Listings whose text and photo do not fit.", "Analysis"),
     "study": ("freshrank.commands.study", "The papers' tables and figures on our data.", "Studies"),
 }
+
+
+_COMPLETING = "_FRESHRANK_COMPLETE"  # set by the shell's completion, by typer's convention
 
 
 class LazyGroup(TyperGroup):
@@ -62,17 +68,19 @@ class LazyGroup(TyperGroup):
         if _only_listing():
             return typer.core.TyperCommand(cmd_name, help=text, rich_help_panel=panel)
         loaded: Any = importlib.import_module(module)
+        holder = typer.Typer(add_completion=False)  # the root alone installs completion
         if hasattr(loaded, "app"):
-            command = typer.main.get_command(loaded.app)
-        else:
-            single = typer.Typer(add_completion=False)
-            single.command()(loaded.command)
-            command = typer.main.get_command(single)
-        command.name = cmd_name
-        return command
+            holder.add_typer(loaded.app, name=cmd_name)
+            group = typer.main.get_command(holder)
+            assert isinstance(group, TyperGroup)
+            return group.commands[cmd_name]
+        holder.command(cmd_name)(loaded.command)
+        return typer.main.get_command(holder)
 
 
 def _only_listing() -> bool:
+    if _COMPLETING in os.environ:  # the line to complete is there, and not in sys.argv
+        return False
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     return not words
 
@@ -81,7 +89,6 @@ app = typer.Typer(
     cls=LazyGroup,
     help="Retrain a multimodal conversion-rate ranker daily from a Kafka event log; serve it A/B-tested from Triton.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

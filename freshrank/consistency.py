@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from features import times
 from features.errors import UsageError
+from features.settings import check_together
 from serving.gateway.api import SHOWN_LIMIT
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ def check(settings: Settings) -> None:
     Raises:
         UsageError: Naming both settings, where two cannot work together; or one that no server could work with.
     """
-    for one in (_folder, _addresses, _security, _topics, _schedule, _names, _lists, _intervals):
+    for one in (_folder, _addresses, _security, _topics, _fields, _schedule, _names, _lists, _intervals):
         one(settings)
+    check_together(settings.labels, settings.window)
 
 
 def _folder(settings: Settings) -> None:
@@ -110,6 +112,24 @@ def _topics(settings: Settings) -> None:
                 pair = {f"kafka.topics.{name}": getattr(kafka.topics, name), f"kafka.topics.{owner[taken]}": taken}
                 _refuse("two kinds of events on one topic", pair, "give each its own")
             owner[taken] = name
+
+
+def _fields(settings: Settings) -> None:
+    from features.events import EVENTS
+
+    for topic, kind in EVENTS.items():
+        ours, names = kind.__struct_fields__, settings.kafka.field_names(topic)
+        for name, theirs in names.items():
+            field = f"kafka.fields.{topic}.{name}"
+            if name not in ours:
+                raise UsageError(
+                    "not a field of ours: it would map nothing", field=field, value=theirs,
+                    remedy=f"write ours = theirs; ours are {', '.join(ours)}",
+                )  # fmt: skip
+            others = {other: names.get(other, other) for other in ours if other != name}
+            if taken := [other for other, source in others.items() if source == theirs]:
+                pair = {field: theirs, f"kafka.fields.{topic}.{taken[0]}": theirs}
+                _refuse("two of our fields from one of the topic's", pair, "give each its own")
 
 
 def _schedule(settings: Settings) -> None:

@@ -47,6 +47,18 @@ class AirflowSettings(Section):
     )
 
 
+class ParitySettings(Section):
+    """When serving agrees with training (`freshrank parity`)."""
+
+    max_score_difference: float = Field(
+        1e-4, gt=0, description="Logits that a served score may lie from its bundle's own of the same features."
+    )
+    min_equal_share: float = Field(
+        1.0, ge=0, le=1, description="Share of the features seen that must equal the point-in-time rebuild."
+    )
+    requests: int = Field(400, ge=1, description="Requests of a day scored again, at most, of each bundle.")
+
+
 class Settings(BaseSettings):
     """Every setting of Freshrank, by section."""
 
@@ -69,6 +81,7 @@ class Settings(BaseSettings):
     content: ContentSettings = Field(default_factory=lambda: ContentSettings.model_validate({}))
     train: TrainSettings = Field(default_factory=lambda: TrainSettings.model_validate({}))
     gate: GateSettings = Field(default_factory=lambda: GateSettings.model_validate({}))
+    parity: ParitySettings = Field(default_factory=lambda: ParitySettings.model_validate({}))
     gateway: GatewaySettings = Field(default_factory=lambda: GatewaySettings.model_validate({}))
 
     @classmethod

@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class ServedInput:
+    """An input of a served model.
+
+    Args:
+        name: Its name in Triton.
+        kind: `string`, `float` or `int64`.
+        column: The raw column it carries.
+        level: What there is one value of: `request`, `candidate`, or an entry of a history.
+    """
+
+    name: str
+    kind: str
+    column: str
+    level: str
+
+    def missing(self, candidates: int) -> Any:
+        """The column's value where it is missing, for so many candidates."""
+        if self.level == "candidate":
+            return [None] * candidates
+        return None if self.level == "request" else []
 
 
 def to_array(value: Any, kind: str) -> npt.NDArray[Any]:
@@ -30,3 +55,24 @@ def to_array(value: Any, kind: str) -> npt.NDArray[Any]:
     if kind == "int64":
         return np.array([-1 if number is None else int(number) for number in values], dtype=np.int64)
     return np.array([np.nan if number is None else number for number in values], dtype=np.float32)
+
+
+def request_inputs(
+    inputs: Iterable[ServedInput], columns: Mapping[str, Any], candidates: int
+) -> dict[str, npt.NDArray[Any]]:
+    """A request's raw columns as a served model's inputs; what a request lacks is missing, for each candidate.
+
+    Args:
+        inputs: What the model wants.
+        columns: Raw column → value, or list of values.
+        candidates: How many there are.
+
+    Example:
+        >>> request_inputs([ServedInput("cand__i_price", "float", "i_price", "candidate")], {}, 2)
+        {'cand__i_price': array([nan, nan], dtype=float32)}
+    """
+    found = {}
+    for wanted in inputs:
+        value = columns.get(wanted.column)
+        found[wanted.name] = to_array(wanted.missing(candidates) if value is None else value, wanted.kind)
+    return found

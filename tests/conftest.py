@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.loop import Loop, live
 from tests.stack import Stack, free_ports, own_stack
+
+# More examples than there is time for in `make test`: pytest --hypothesis-profile=thorough tests/property
+settings.register_profile("thorough", max_examples=200, deadline=None)
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ from freshrank.stack import addresses, processes
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".freshrank-tests"
+ODD = " ä 5%#'"  # every stack of the tests lies in a folder whose name means something to a server or a shell
 _given: set[int] = set()  # first ports that stacks of this process have
 
 # What tests want other than the defaults. A run's days are long past, so clients say what time it is.
@@ -165,7 +166,7 @@ def own_stack(name: str = "own", toml: str = SETTINGS) -> Iterator[Stack]:
         The stack, nothing of it started.
     """
     _sweep_dead()
-    stack = Stack(FOLDER / f"{os.getpid()}-{name}", toml)
+    stack = Stack(FOLDER / f"{os.getpid()}-{name}{ODD}", toml)
     try:
         yield stack
     finally:

@@ -23,10 +23,12 @@ from trainer.embeddings.warm import SUMS
 from trainer.finite import weights_fault
 from trainer.job import Job, Prepared
 from trainer.probes import choose, not_finite, outputs_of, write_probes
+from trainer.result import Result
 from trainer.runtime.encoding import Encoding, Items
 from trainer.runtime.errors import BundleError, FieldError
 from trainer.runtime.lookup import tables
-from trainer.runtime.models.registry import model_class, parse_recipe
+from trainer.runtime.models.recipe import plain
+from trainer.runtime.models.registry import model_class
 from trainer.runtime.scorer import FORMAT, Scorer, inputs_of, read_info, save_items
 from trainer.tokens import TokenStore, copy_tokens
 
@@ -45,19 +47,19 @@ def make_bundle(job: Job, bundles: Path) -> str:
         NotReadyError: If the training has not finished.
         DataError: If a weight, or a score of a probe, is not finite, or there is no request to probe it with.
     """
-    done, noted = job.folder / "done.json", job.folder / "bundle.json"
-    if not done.exists():
+    noted = job.folder / "bundle.json"
+    if not Result.file(job.folder).exists():
         raise NotReadyError(
             "the training has not finished", field="train", value=job.id, remedy="run `freshrank train` to its end"
         )
     if before := made_before(noted, bundles):
         return before
-    result, prepared = json.loads(done.read_text(encoding="utf-8")), Prepared.load(job.folder / "inputs")
-    full = read_full(Checkpoints(job.folder).path(result["step"]))
+    result, prepared = Result.load(job.folder), Prepared.load(job.folder / "inputs")
+    full = read_full(Checkpoints(job.folder).path(result.step))
     if fault := weights_fault(full, prepared.encoding):
-        raise not_finite(fault, "checkpoint", f"{job.id}, batch {result['step']}")
+        raise not_finite(fault, "checkpoint", f"{job.id}, batch {result.step}")
     window, schema = Window(Path(job.window)), prepared.encoding.schema
-    layout = tuple(tables(schema, model_class(job.model).spaces(schema, parse_recipe(job.model, job.recipe))))
+    layout = tuple(tables(schema, model_class(job.model).spaces(schema, job.recipe)))
     embeddings: dict[str, dict[str, Tensor]] = {}
     for t in layout:
         name = f"lookup.collections.{t.space}.embeddings.{table_name(t)}.weight"
@@ -77,10 +79,10 @@ def make_bundle(job: Job, bundles: Path) -> str:
         "incumbent": Path(job.incumbent).name if job.incumbent else None,
         "warm": prepared.plan.warm,
         "warm_why": prepared.plan.why,
-        "seed": job.typed().seed,
-        "accepted": result.get("accepted") or None,
+        "seed": job.settings.seed,
+        "accepted": result.accepted or None,
     }
-    metrics = {key: result[key] for key in ("steps", "step", "loss", "auc", "looks")}
+    metrics = {key: getattr(result, key) for key in ("steps", "step", "loss", "auc", "looks")}
     bundle = write_bundle(
         bundles,
         window,
@@ -88,7 +90,7 @@ def make_bundle(job: Job, bundles: Path) -> str:
         prepared.items,
         dense=dense,
         embeddings=embeddings,
-        recipe=job.recipe,
+        recipe=plain(job.recipe),
         info=info,
         metrics=metrics,
         tokens=tokens,

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from features import atomic
-from features.errors import DataError
+from features.errors import DataError, UsageError
 from trainer.data.derive import Scan, derive, item_table
 from trainer.data.stream import Slice, Stream
 from trainer.data.thinning import share_of_negatives
 from trainer.data.window import Window
 from trainer.recipes import checked_recipe
 from trainer.runtime.encoding import Encoding, Items
-from trainer.runtime.models.recipe import plain
-from trainer.runtime.models.registry import model_class, parse_recipe
+from trainer.runtime.models.recipe import ModelRecipe, plain
+from trainer.runtime.models.registry import model_class
 from trainer.runtime.models.schema import Content
 from trainer.runtime.scorer import FORMAT as BUNDLE_FORMAT
 from trainer.runtime.scorer import load_items, save_items
@@ -36,8 +36,8 @@ class Job:
         tokens: Folder of the content tokens, or None.
         checkpoints: Folder of all checkpoints.
         model: Registered name.
-        recipe: All fields of its recipe.
-        settings: Settings of training, as plain values.
+        recipe: Its recipe.
+        settings: Settings of training.
         incumbent: Folder of the bundle to start from, or None.
         log: Folder for TensorBoard, or None.
     """
@@ -46,18 +46,19 @@ class Job:
     tokens: str | None
     checkpoints: str
     model: str
-    recipe: dict[str, Any]
-    settings: dict[str, Any]
+    recipe: ModelRecipe
+    settings: TrainSettings
     incumbent: str | None = None
     log: str | None = None
 
     @property
     def id(self) -> str:
         """Identity: the same inputs give the same training."""
-        said = asdict(self) | {"window": Path(self.window).name, "format": FORMAT, "log": None, "checkpoints": None}
+        said = self.to_json()
+        said |= {"window": Path(self.window).name, "format": FORMAT, "log": None, "checkpoints": None}
         said["tokens"] = Path(self.tokens).name if self.tokens else None
         said["incumbent"] = Path(self.incumbent).name if self.incumbent else None
-        said["settings"] = {k: v for k, v in self.settings.items() if k not in ("recipe", "model", "threads")}
+        said["settings"] = {k: v for k, v in said["settings"].items() if k not in ("recipe", "model", "threads")}
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -65,18 +66,34 @@ class Job:
         """Where the training keeps its inputs and checkpoints."""
         return Path(self.checkpoints) / self.id
 
-    def typed(self) -> TrainSettings:
-        """The settings, typed."""
-        return TrainSettings.model_validate(self.settings)
+    def to_json(self) -> dict[str, Any]:
+        """As JSON: recipe and settings with all their fields."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"recipe": plain(self.recipe), "settings": self.settings.model_dump(mode="json")}
 
     def save(self, path: Path) -> None:
         """Write the job as JSON."""
-        atomic.write_text(path, json.dumps(asdict(self), indent=1))
+        atomic.write_text(path, json.dumps(self.to_json(), indent=1))
 
     @classmethod
     def load(cls, path: Path) -> Job:
-        """Read what `save` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: If the file is damaged, or of a version with other recipes or settings.
+        """
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            recipe = checked_recipe(found["model"], found["recipe"])
+            settings = TrainSettings.model_validate(found["settings"])
+            return cls(**found | {"recipe": recipe, "settings": settings})
+        except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
+            raise DataError(
+                f"the job of a training cannot be read ({error})",
+                field="file",
+                value=str(path),
+                remedy="run `freshrank train` for the day again",
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -145,15 +162,6 @@ class Prepared:
         return cls(Encoding.load(folder), load_items(folder), Plan(**found["plan"]), found["texts"], found["images"])
 
 
-def typed_recipe(model: str, values: dict[str, Any]) -> dict[str, Any]:
-    """All fields of a model's recipe from those that differ from the defaults.
-
-    Raises:
-        UsageError: If the model, a field or a value is wrong.
-    """
-    return plain(checked_recipe(model, values))
-
-
 def prepare(job: Job) -> Prepared:
     """Derive a training's inputs, once: schema, vocabularies, edges, item table, plan.
 
@@ -168,18 +176,18 @@ def prepare(job: Job) -> Prepared:
     """
     folder = job.folder / "inputs"
     if not folder.exists():
-        window, settings = Window(Path(job.window)), job.typed()
+        window, settings = Window(Path(job.window)), job.settings
         content = TokenStore(Path(job.tokens)).widths if job.tokens else None
         before, why = _incumbent(job, content)
         full, seen = derive(window, settings, content, before)
         if not seen.mature:
             raise _nothing(window, seen)
         kind = model_class(job.model)
-        encoding = full.narrowed(kind.reads(full.schema, parse_recipe(job.model, job.recipe)))
+        encoding = full.narrowed(kind.reads(full.schema, job.recipe))
         if before and (difference := _difference(before, encoding)):
             before, why = None, difference
             full, seen = derive(window, settings, content)
-            encoding = full.narrowed(kind.reads(full.schema, parse_recipe(job.model, job.recipe)))
+            encoding = full.narrowed(kind.reads(full.schema, job.recipe))
         trained_until = (
             json.loads((Path(job.incumbent) / "bundle.json").read_text(encoding="utf-8"))["trained_until"]
             if (before and job.incumbent)
@@ -230,7 +238,7 @@ def _incumbent(job: Job, content: Content | None) -> tuple[Encoding | None, str]
         return None, "the incumbent is a bundle of another format"
     if info["model"] != job.model:
         return None, f"the incumbent is a {info['model']}"
-    if typed_recipe(job.model, json.loads((folder / "recipe.json").read_text(encoding="utf-8"))) != job.recipe:
+    if checked_recipe(job.model, json.loads((folder / "recipe.json").read_text(encoding="utf-8"))) != job.recipe:
         return None, "the incumbent has another recipe"
     before = Encoding.load(folder)
     if before.content is not None and before.content != content:

@@ -41,7 +41,7 @@ def launch(job: Job, workers: int, folder: Path) -> None:
     """
     attempt = Attempt(job)
     attempt.begin()
-    threads = str(job.typed().threads)
+    threads = str(job.settings.threads)
     environ = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     environ["TMPDIR"] = str(attempt.temporary)
     command = [sys.executable, "-m", "trainer.launch", str(job.folder / "job.json"), str(workers)]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +14,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from features import atomic
 from features.errors import DataError, FreshrankError, UsageError
 from trainer.attempts import note_error, note_memory
 from trainer.checkpoints import Checkpoints, State
@@ -36,39 +34,13 @@ from trainer.finite import Fault, first_of_all, gradient_fault, loss_fault, on_a
 from trainer.job import Job, Prepared, prepare
 from trainer.optimizers import Dense
 from trainer.progress import Progress
+from trainer.result import Result
 from trainer.runtime.content import ContentSource
 from trainer.runtime.models.recipe import Optimizer
-from trainer.runtime.models.registry import build, model_class, parse_recipe
+from trainer.runtime.models.registry import model_class
 from trainer.tokens import TokenStore
 from trainer.trainee import Trainee, total
 from trainer.validate import look
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a training ended.
-
-    Args:
-        step: Step of the best checkpoint, which is the result.
-        steps: Batches trained.
-        epochs: Epochs begun.
-        warm: Whether it started from the incumbent.
-        why: Why, or why not.
-        loss: Log loss of the best look at the held-out tenth; None where nothing is held out.
-        auc: AUC of it; None where it has but one class.
-        looks: Every look: step, loss, auc.
-        accepted: What stopped it where its best checkpoint was accepted nevertheless; empty where it came to its end.
-    """
-
-    step: int
-    steps: int
-    epochs: int
-    warm: bool
-    why: str
-    loss: float | None
-    auc: float | None
-    looks: list[dict[str, float | None]]
-    accepted: str = ""
 
 
 def train(job: Job) -> Result:
@@ -85,10 +57,9 @@ def train(job: Job) -> Result:
     Raises:
         DataError: If the window has nothing to train on, or a number is not finite; the checkpoints so far stay.
     """
-    done = job.folder / "done.json"
-    if done.exists():
-        return Result(**json.loads(done.read_text(encoding="utf-8")))
-    settings, prepared = job.typed(), prepare(job)
+    if Result.file(job.folder).exists():
+        return Result.load(job.folder)
+    settings, prepared = job.settings, prepare(job)
     (job.folder / FAULT).unlink(missing_ok=True)
     torch.set_num_threads(settings.threads)
     run = Run(job, prepared)
@@ -119,7 +90,7 @@ def train(job: Job) -> Result:
         )
     result = _result(state, prepared)
     if dist.get_rank() == 0:
-        atomic.write_text(done, json.dumps(asdict(result), indent=1))
+        result.save(job.folder)
     dist.barrier()
     return result
 
@@ -136,9 +107,8 @@ def accept_best(job: Job) -> Result:
     Raises:
         UsageError: If no checkpoint of it has been looked at.
     """
-    done = job.folder / "done.json"
-    if done.exists():
-        return Result(**json.loads(done.read_text(encoding="utf-8")))
+    if Result.file(job.folder).exists():
+        return Result.load(job.folder)
     state, fault = Checkpoints(job.folder).latest(), Fault.load(job.folder)
     if state is None or state.best_step < 0:
         raise UsageError(
@@ -149,7 +119,7 @@ def accept_best(job: Job) -> Result:
         )
     why = f"{fault.what} is not finite in {fault.where}" if fault else "stopped by hand"
     result = _result(state, Prepared.load(job.folder / "inputs"), accepted=why)
-    atomic.write_text(done, json.dumps(asdict(result), indent=1))
+    result.save(job.folder)
     return result
 
 
@@ -172,7 +142,7 @@ class Run:
     """The parts of a training that is under way."""
 
     def __init__(self, job: Job, prepared: Prepared) -> None:
-        self.job, self.prepared, self.settings = job, prepared, job.typed()
+        self.job, self.prepared, self.settings = job, prepared, job.settings
         window, plan, encoding = Window(Path(job.window)), prepared.plan, prepared.encoding
         files = tuple(window.training)
         workers: dict[str, Any] = {"rank": dist.get_rank(), "workers": dist.get_world_size()}
@@ -182,14 +152,14 @@ class Run:
         self.validation = Stream(validation, encoding, prepared.items, size, shuffle=False, **workers)
         self.requests = max(self.training.total(), 1)
 
-        schema, recipe = encoding.schema, parse_recipe(job.model, job.recipe)
-        self.recipe: Optimizer = recipe.optimizer
+        schema, kind = encoding.schema, model_class(job.model)
+        self.recipe: Optimizer = job.recipe.optimizer
         if plan.warm:
             rate = self.settings.warm_rate
             self.recipe = replace(self.recipe, lr=rate * self.recipe.lr, table_lr=rate * self.recipe.table_lr)
         torch.manual_seed(seed)
-        ranker = build(job.model, schema, job.recipe)
-        self.lookup = ShardedLookup(schema, model_class(job.model).spaces(schema, recipe))
+        ranker = kind(schema, job.recipe)
+        self.lookup = ShardedLookup(schema, kind.spaces(schema, job.recipe))
         tokens = TokenStore(Path(job.tokens)) if job.tokens and encoding.content else None
         content = ContentSource(tokens, prepared.items) if tokens else None
         self.trainee = Trainee(self.lookup, ranker, schema, content)

@@ -32,7 +32,7 @@ def build_histories(con: DuckDBPyConnection, cutoffs: str) -> None:
         FROM {cutoffs} c JOIN f_actions a
           ON a.user_id = c.user_id AND a.known_time < c.cutoff AND a.event_time < c.cutoff
              AND a.event_time >= c.cutoff - {LOOKBACK_US}
-        QUALIFY row_number() OVER (PARTITION BY a.user_id, c.cutoff ORDER BY a.event_time DESC, a.event_id DESC)
+        QUALIFY row_number() OVER (PARTITION BY a.user_id, c.cutoff ORDER BY a.event_time DESC, a.event_id DESC, a.kind)
                 <= {MAX_BEHAVIOURS}
              OR (a.kind = {PURCHASE} AND {MAX_BUYS} >= row_number() OVER (
                  PARTITION BY a.user_id, c.cutoff, a.kind ORDER BY a.event_time DESC, a.event_id DESC))"""
@@ -48,7 +48,7 @@ def build_histories(con: DuckDBPyConnection, cutoffs: str) -> None:
                                       category := category, shop := shop) ORDER BY event_time, event_id)
                      FILTER (kind = {PURCHASE}), [])[-{MAX_BUYS}:] AS buys,
             list(struct_pack(item := item_id, type := kind, at := event_time, request := request_id)
-                 ORDER BY event_time, event_id)[-{MAX_BEHAVIOURS}:] AS behaviours
+                 ORDER BY event_time, event_id, kind DESC)[-{MAX_BEHAVIOURS}:] AS behaviours
         FROM listed GROUP BY user_id, cutoff"""
     )
     con.execute("DROP TABLE history_actions")

@@ -14,6 +14,7 @@ from features.labels.attribution import NAMED_LOOKBACK_US, attribute
 from features.labels.columns import EVENT_DATE, columns
 from features.labels.history import LOOKBACK_US, build_histories
 from features.layout import Layout
+from features.scalars import text_sql
 from features.settings import FeatureSettings
 from features.times import DAY, HOUR, SECOND, day_start
 
@@ -76,7 +77,7 @@ def write_day(
         f"""CREATE OR REPLACE TABLE day_requests AS
         SELECT * EXCLUDE (feature_cutoff),
             -- a cutoff after the request itself would let its own outcome in; such a claim is not believed
-            CASE WHEN feature_cutoff <= moment THEN feature_cutoff ELSE {serving_cutoff_sql("moment")} END
+            CASE WHEN feature_cutoff BETWEEN 0 AND moment THEN feature_cutoff ELSE {serving_cutoff_sql("moment")} END
                 AS feature_cutoff
         FROM (SELECT *, least(event_time, known_time) AS moment FROM f_impressions
               WHERE event_time >= {start} AND event_time < {end})"""
@@ -118,7 +119,7 @@ def _build_candidates(con: DuckDBPyConnection, horizon_us: int) -> None:
 
 
 def _rows(settings: FeatureSettings, cut_us: int, horizon_us: int) -> str:
-    context = "".join(f"json_extract_string(r.context, '$.\"{name}\"') AS ctx_{name}, " for name in settings.context)
+    context = "".join(f"{text_sql('r.context', name)} AS ctx_{name}, " for name in settings.context)
     own = "x.request IS DISTINCT FROM r.request_id"  # never the request's own outcome, whatever its clock says
     buys, behaviours = "coalesce(h.buys, [])", "coalesce(h.behaviours, [])"
     return f"""
@@ -143,10 +144,9 @@ def _rows(settings: FeatureSettings, cut_us: int, horizon_us: int) -> str:
 
 def _arm(experiments: str) -> str:
     """SQL of the arm: of the one experiment, or `name=arm;…` of several."""
-    names = f"list_sort(json_keys({experiments}))"
-    arm = f"json_extract_string({experiments}, '$.\"' || x || '\"')"
+    # names are anybody's text: as a path into the JSON, one with a quote would be an error
+    arms = f"list_sort(map_entries(from_json({experiments}, '\"MAP(VARCHAR, VARCHAR)\"')))"
     return (
-        f"CASE coalesce(len({names}), 0) WHEN 0 THEN NULL "
-        f"WHEN 1 THEN json_extract_string({experiments}, '$.\"' || {names}[1] || '\"') "
-        f"ELSE array_to_string([x || '=' || {arm} FOR x IN {names}], ';') END"
+        f"CASE coalesce(len({arms}), 0) WHEN 0 THEN NULL WHEN 1 THEN {arms}[1].value "
+        f"ELSE array_to_string([x.key || '=' || x.value FOR x IN {arms}], ';') END"
     )

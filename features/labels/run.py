@@ -10,12 +10,13 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from features import atomic, facts
 from features.errors import NotReadyError
+from features.events import MAX_CLOCK_SKEW_US
 from features.labels import requests
 from features.labels.attribution import NAMED_LOOKBACK_US
 from features.layout import Layout
@@ -23,7 +24,7 @@ from features.scratch import scratch
 from features.settings import FeatureSettings, LabelSettings
 from features.times import DAY, HOUR, day_of, day_start, run_cut
 
-VERSION = 1  # raise it when the same facts give other rows
+VERSION = 2  # raise it when the same facts give other rows
 TABLE = "requests"
 
 
@@ -44,10 +45,6 @@ class Labelled:
     days: list[str]
     rewritten: list[str]
     requests: int
-
-    def summary(self) -> dict[str, Any]:
-        """For `--json`."""
-        return asdict(self)
 
 
 def horizon_us(settings: LabelSettings) -> int:
@@ -154,7 +151,7 @@ def fingerprints(
         start, end = day_start(day), day_start(day) + DAY
         last = (end + horizon - 1) // DAY
         spans = {
-            topic: ((start - (NAMED_LOOKBACK_US if topic == "impressions" else 0) - HOUR) // DAY, last)
+            topic: ((start - (NAMED_LOOKBACK_US if topic == "impressions" else 0) - MAX_CLOCK_SKEW_US) // DAY, last)
             for topic in counted
         }
         matured = min(max(cut_us - horizon + 1, start), end)  # requests before this moment are mature

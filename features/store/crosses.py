@@ -97,16 +97,22 @@ def _distances(
     latitudes: Sequence[float | None],
     longitudes: Sequence[float | None],
 ) -> Column:
-    """Great-circle distances by the haversine formula, km."""
-    if latitude is None or longitude is None:
+    """Great-circle distances by the haversine formula, km; None where a place is unknown, or no place on earth."""
+    here = _radians(latitude, longitude)
+    if here is None:
         return [None] * len(latitudes)
-    a, b = math.radians(latitude), math.radians(longitude)
     out: Column = []
-    for other_latitude, other_longitude in zip(latitudes, longitudes, strict=True):
-        if other_latitude is None or other_longitude is None:
+    for there in map(_radians, latitudes, longitudes):
+        if there is None:
             out.append(None)
             continue
-        c, d = math.radians(other_latitude), math.radians(other_longitude)
+        (a, b), (c, d) = here, there
         h = math.sin((c - a) / 2) ** 2 + math.cos(a) * math.cos(c) * math.sin((d - b) / 2) ** 2
         out.append(2 * _EARTH_KM * math.asin(math.sqrt(min(h, 1.0))))
     return out
+
+
+def _radians(latitude: float | None, longitude: float | None) -> tuple[float, float] | None:
+    if latitude is None or longitude is None or not (-90 <= latitude <= 90 and -360 <= longitude <= 360):
+        return None
+    return math.radians(latitude), math.radians(longitude)

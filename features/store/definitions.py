@@ -21,6 +21,8 @@ VERSION = 1
 USER, ITEM = "user", "item"
 PROJECT = "freshrank"
 Type = Literal["text", "number", "texts", "ints"]
+# Columns of a window's items that no attribute may take; shop, brand and such are features already.
+LISTED = ("item_id", "text_sha", "image_sha", "title", "description", "image_uri", "gone", "first_known")
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,12 @@ def define(settings: FeatureSettings) -> Definitions:
         Feature("x_shop_buys", "number", "the user's newest 50 purchases that are of this shop"),
         Feature("x_price_ratio", "number", "price over the mean price the user pays"),
         Feature("x_same_zone", "number", "1 where the context's zone, else the user's, is the item's"),
-        Feature("x_distance_km", "number", "great circle between user and item, where both tell a place", unit="km"),
+        Feature(
+            "x_distance_km",
+            "number",
+            "great circle between user and item, where both tell latitude (-90 to 90) and longitude (-360 to 360)",
+            unit="km",
+        ),
     )
     _refuse_twice(user + item)
     return Definitions(settings.context, user, histories, item, crosses)
@@ -149,7 +156,7 @@ def define(settings: FeatureSettings) -> Definitions:
 def _refuse_twice(features: tuple[Feature, ...]) -> None:
     from features.errors import UsageError
 
-    seen = set()
+    seen = {f"i_{name}" for name in LISTED}
     for feature in features:
         if feature.name in seen:
             raise UsageError(

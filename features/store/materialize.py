@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,6 @@ class Materialized:
     written: int
     users: int
     items: int
-
-    def summary(self) -> dict[str, Any]:
-        """For `--json`."""
-        return asdict(self)
 
 
 def cuts_of(date: dt.date, days: int) -> list[int]:

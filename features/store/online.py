@@ -5,7 +5,6 @@ Importing this module is light; Feast is imported when the first reader is made.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from features.dictionary import Level
 from features.errors import UnreachableError
 from features.layout import Layout
+from features.scalars import text
 from features.store.columns import request_columns
 from features.store.crosses import crosses
 from features.store.definitions import ITEM, USER, Definitions
@@ -131,8 +131,4 @@ def context_columns(fields: Sequence[str], context: Mapping[str, Any]) -> dict[s
         >>> context_columns(("zone", "hour", "payday"), {"zone": "z1", "hour": 9})
         {'ctx_zone': 'z1', 'ctx_hour': '9', 'ctx_payday': None}
     """
-    return {f"ctx_{name}": _text(context.get(name)) for name in fields}
-
-
-def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value)
+    return {f"ctx_{name}": text(context.get(name)) for name in fields}

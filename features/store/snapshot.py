@@ -13,6 +13,7 @@ from features import atomic, facts
 from features.database import literal
 from features.labels.history import LOOKBACK_US, build_histories
 from features.layout import Layout
+from features.scalars import number_sql, text_sql
 from features.settings import FeatureSettings
 from features.store.definitions import ITEM, USER, Definitions, define, source_folder
 from features.times import DAY, HOUR, day_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 RUN_HOUR_US = 2 * HOUR  # runs cut at 02:00 UTC
+VERSION = 2  # raise it when the same facts give other files
 SHRINKAGE = 20.0  # exposures that the mean of all items weighs in an item's own rate
 TOPICS = ("impressions", *facts.ACTIONS, "items", "users")
 
@@ -84,7 +86,7 @@ def mark_file(layout: Layout, definitions: Definitions, cut_us: int) -> Path:
 
 
 def fingerprints(con: DuckDBPyConnection, layout: Layout, cuts: Sequence[int]) -> dict[int, str]:
-    """Of each cut, a hash of which records were known before it, without reading them."""
+    """Of each cut, a hash of which records were known before it, and of how files are made of them."""
     counted = {
         topic: facts.tally(
             con, layout, topic, known_before_us=max(cuts), bucket=f"(known_time - {RUN_HOUR_US}) // {DAY}"
@@ -98,7 +100,7 @@ def fingerprints(con: DuckDBPyConnection, layout: Layout, cuts: Sequence[int]) -
             [topic, sorted((bucket, rows) for bucket, rows in counted[topic].items() if bucket < last)]
             for topic in TOPICS
         ]
-        marks[cut] = hashlib.sha256(json.dumps(known).encode()).hexdigest()
+        marks[cut] = hashlib.sha256(json.dumps([VERSION, known]).encode()).hexdigest()
     return marks
 
 
@@ -111,9 +113,7 @@ def _users(con: DuckDBPyConnection, settings: FeatureSettings, cut_us: int) -> s
             SELECT user_id FROM f_impressions)"""
     )
     build_histories(con, "everyone")
-    profile = "".join(
-        f"json_extract_string(p.profile, '$.\"{name}\"') AS u_{name}, " for name in settings.user
-    )  # fmt: skip
+    profile = "".join(f"{text_sql('p.profile', name)} AS u_{name}, " for name in settings.user)
     return f"""
         WITH last_profile AS (
             SELECT user_id, CASE WHEN gone THEN NULL ELSE profile END AS profile FROM f_users
@@ -137,8 +137,8 @@ def _users(con: DuckDBPyConnection, settings: FeatureSettings, cut_us: int) -> s
         ),
         asked AS (SELECT user_id, count(*) AS requests FROM f_impressions GROUP BY user_id)
         SELECT e.user_id, {profile}
-            try_cast(json_extract_string(p.profile, '$.latitude') AS DOUBLE) AS u_latitude,
-            try_cast(json_extract_string(p.profile, '$.longitude') AS DOUBLE) AS u_longitude,
+            {number_sql("p.profile", "latitude")} AS u_latitude,
+            {number_sql("p.profile", "longitude")} AS u_longitude,
             coalesce(d.buys, 0)::DOUBLE AS u_buys_30d, coalesce(d.spend, 0)::DOUBLE AS u_spend_30d,
             coalesce(d.clicks, 0)::DOUBLE AS u_clicks_7d, coalesce(a.requests, 0)::DOUBLE AS u_requests_7d,
             m.price::DOUBLE AS u_mean_price, (({cut_us} - d.last_buy) / {DAY})::DOUBLE AS u_days_since_last,
@@ -154,11 +154,9 @@ def _users(con: DuckDBPyConnection, settings: FeatureSettings, cut_us: int) -> s
 
 def _items(settings: FeatureSettings, cut_us: int) -> str:
     """SQL of the item view: every item ever listed; one that is gone cannot be bought, and keeps nothing else."""
-    text = "".join(f"json_extract_string(attributes, '$.\"{name}\"') AS i_{name}, " for name in settings.item)
-    numbers = "".join(
-        f"try_cast(json_extract_string(attributes, '$.\"{name}\"') AS DOUBLE) AS i_{name}, "
-        for name in (*settings.item_numbers, "latitude", "longitude")
-    )
+    text = "".join(f"{text_sql('attributes', name)} AS i_{name}, " for name in settings.item)
+    places = (*settings.item_numbers, "latitude", "longitude")
+    numbers = "".join(f"{number_sql('attributes', name)} AS i_{name}, " for name in places)
     return f"""
         WITH listing AS (
             SELECT * FROM f_items QUALIFY row_number() OVER (PARTITION BY item_id ORDER BY known_time DESC) = 1
@@ -209,7 +207,7 @@ def _write(con: DuckDBPyConnection, query: str, definitions: Definitions, entity
     columns = ", ".join(feature.name for feature in definitions.features(entity))
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.part")
-    at = f"make_timestamp({cut_us}::BIGINT)::TIMESTAMPTZ"
+    at = f"make_timestamptz({cut_us}::BIGINT)"  # a cast of one without a zone would be of the session's
     con.execute(
         f"COPY (SELECT {entity}_id, {columns}, {at} AS event_timestamp, {at} AS created_timestamp FROM ({query}) "
         f"ORDER BY {entity}_id) TO {literal(part)} (FORMAT parquet)"

@@ -18,6 +18,7 @@ from features.errors import NotReadyError
 from features.labels import columns as own
 from features.labels.run import TABLE, check_current, days_of, horizon_us
 from features.layout import Layout
+from features.scalars import text_sql
 from features.settings import FeatureSettings, LabelSettings
 from features.store.columns import request_columns
 from features.store.definitions import define
@@ -61,10 +62,6 @@ class Window:
     items: int
     new: bool
 
-    def summary(self) -> dict[str, Any]:
-        """For `--json`."""
-        return asdict(self)
-
 
 def build(
     layout: Layout,
@@ -88,7 +85,7 @@ def build(
         progress: Called with a line for each file.
 
     Returns:
-        The window; `state/steps/<D>/window.json` names it for the next step.
+        The window.
 
     Raises:
         NotReadyError: If the log, labels or snapshots are not those known at the cut.
@@ -131,7 +128,7 @@ def build(
                 rows=sum(c[0] for c in training), eval_rows=counts[date][0], candidates=sum(c[1] for c in training),
                 purchases=sum(c[2] for c in training), items=items, new=not layout.window(window_id).exists(),
             )  # fmt: skip
-            told = {key: value for key, value in window.summary().items() if key not in ("new", "window_id", "date")}
+            told = {key: value for key, value in asdict(window).items() if key not in ("new", "window_id", "date")}
             atomic.write_text(
                 work / "manifest.json", json.dumps({"window_id": window_id} | manifest | told, indent=1) + "\n"
             )
@@ -141,25 +138,7 @@ def build(
                     entry.rename(target / entry.name)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    atomic.write_text(layout.step(date, "window"), json.dumps(window.summary(), indent=1) + "\n")
     return window
-
-
-def of_day(layout: Layout, date: dt.date) -> str:
-    """The id of the window that was built last for a day.
-
-    Raises:
-        NotReadyError: If there is none.
-    """
-    step = layout.step(date, "window")
-    if step.exists():
-        window_id = str(json.loads(step.read_text(encoding="utf-8"))["window_id"])
-        if layout.window(window_id).exists():
-            return window_id
-    raise NotReadyError(
-        "there is no window of the day", field="date", value=date.isoformat(),
-        remedy=f"run `freshrank window build --date {date.isoformat()}` first",
-    )  # fmt: skip
 
 
 def _write_day(
@@ -206,7 +185,7 @@ def _write_day(
 def _write_items(con: DuckDBPyConnection, layout: Layout, features: FeatureSettings, cut_us: int, file: Path) -> int:
     """Write every item known at the cut with its last content; returns how many."""
     facts.load_items(con, layout, known_before_us=cut_us)
-    attributes = "".join(f"json_extract_string(attributes, '$.\"{name}\"') AS {name}, " for name in features.item)
+    attributes = "".join(f'{text_sql("attributes", name)} AS "{name}", ' for name in features.item)
     con.execute(
         f"""COPY (
             WITH last AS (

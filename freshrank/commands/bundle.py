@@ -15,13 +15,8 @@ def command(
 ) -> None:
     """Bundle a day's training, and its window's popularity beside it."""
     from features.times import parse_date
-    from freshrank.retrain import bundle
+    from freshrank.pipeline import bundle
+    from freshrank.settings import load
 
-    done = bundle(parse_date(date), model or None)
-    if as_json:
-        print(json.dumps(vars(done)))
-        return
-    print(
-        f"bundle {done.bundle}: {done.model}, {done.megabytes:.1f} MB, popularity {done.popularity}, "
-        f"in {done.seconds:.1f} s"
-    )
+    done = bundle.run(load(), parse_date(date), model=model)
+    print(json.dumps(done.to_json()) if as_json else done.summary())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -24,31 +22,13 @@ def encode(
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
 ) -> None:
     """Encode what the token store does not have yet; what is missing or broken is masked and counted."""
-    from features import times
-    from features.content.catalogue import known_items, publish
-    from features.content.encode import Counts, encode_items
     from features.errors import UsageError
-    from freshrank import settings as all_settings
+    from features.times import parse_date
+    from freshrank.pipeline import content
+    from freshrank.settings import load
 
     if bool(date) == everything:
         raise UsageError("which listings", field="--date", value=date, remedy="give --date YYYY-MM-DD or --all")
-    settings = all_settings.load()
-    before = None if everything else times.run_cut(times.parse_date(date))
-
-    def progress(counts: Counts) -> None:
-        done = f"{counts.texts_encoded} texts and {counts.images_encoded} photos encoded"
-        print(f"content encode: {counts.items} contents met, {done}", file=sys.stderr, flush=True)
-
-    counts = encode_items(known_items(settings.layout, before), settings.content, settings.layout, progress)
-    listings = publish(settings.layout, before)
-    if as_json:
-        print(json.dumps({**asdict(counts), "listings": listings}))
-        return
-    flaws = {flaw: getattr(counts, f"images_{flaw}") for flaw in ("missing", "refused", "unreachable", "broken")}
-    masked = ", ".join(f"{n} {flaw}" for flaw, n in flaws.items() if n)
-    print(
-        f"content encode: {counts.items} contents of {listings} listings in {counts.seconds:.1f} s: "
-        f"{counts.texts_encoded} texts and {counts.images_encoded} photos encoded, {counts.texts_known} and "
-        f"{counts.images_known} known before; masked: {counts.texts_missing} texts, {sum(flaws.values())} photos"
-        f"{f' ({masked})' if masked else ''}; store {counts.encoder}"
-    )
+    settings = load()
+    done = content.encode(settings, None) if everything else content.run(settings, parse_date(date))
+    print(json.dumps(done.to_json()) if as_json else done.summary())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -22,28 +21,19 @@ def command(
     """Load a bundle beside what is live, score its probes, then route to it; safe to run again after a kill."""
     from features.errors import UsageError
     from features.times import parse_date
-    from freshrank import serve
+    from freshrank.pipeline import deploy, keep
+    from freshrank.pipeline.deployment import deploy_bundle
+    from freshrank.settings import load
+    from serving.state import POPULARITY
 
-    began = time.monotonic()
     if bool(bundle) == bool(date):
         raise UsageError("name one of the two", field="--bundle, --date", value=(bundle, date), remedy="give one")
-    if date:
-        report = serve.deploy_day(parse_date(date), alias, unblessed=unblessed)
+    began, settings = time.monotonic(), load()
+    if bundle:
+        report = deploy_bundle(settings, bundle, alias, unblessed=unblessed)
+        done = deploy.Deployed(report, round(time.monotonic() - began, 3))
+    elif alias == POPULARITY:
+        done = keep.run(settings, parse_date(date))
     else:
-        report = serve.deploy(bundle, alias, unblessed=unblessed)
-    seconds = time.monotonic() - began
-    if as_json:
-        print(json.dumps({**asdict(report), "seconds": round(seconds, 3)}))
-        return
-    did = (
-        "was live already" if report.already else f"live after {report.probes} probes within {report.probe_max_abs:.1e}"
-    )
-    more = "".join(
-        f"; {name} {', '.join(bundles)}"
-        for name, bundles in (("retired", report.retired), ("draining", report.draining))
-        if bundles
-    )
-    print(
-        f"deploy: {report.bundle} {did} as {report.alias}: {report.triton_model} version {report.version}, "
-        f"generation {report.generation}{more}{report.gateways()}; {seconds:.1f} s"
-    )
+        done = deploy.run(settings, parse_date(date), alias=alias, unblessed=unblessed)
+    print(json.dumps(done.to_json()) if as_json else done.summary())

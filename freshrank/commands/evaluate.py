@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,28 +16,22 @@ def command(
 ) -> None:
     """Compare candidate, incumbent and popularity on day D: all and uniformly ranked requests, all and new listings."""
     from features.times import parse_date
-    from freshrank.judgement import evaluate
+    from freshrank.pipeline import evaluate
+    from freshrank.pipeline.evaluate import number
+    from freshrank.settings import load
 
-    began = time.monotonic()
-    figures = evaluate(parse_date(date), model or None, final=final)
-    seconds = round(time.monotonic() - began, 3)
+    done = evaluate.run(load(), parse_date(date), model=model, final=final)
     if as_json:
-        print(json.dumps({**figures, "seconds": seconds}))
+        print(json.dumps(done.to_json()))
         return
-    everything = figures["slices"]["all"]
-    shown = ", ".join(f"{role} {_shown(everything[role]['auc'])}" for role in figures["bundles"])
-    print(f"evaluate: AUC on {figures['date']}: {shown}; {everything['requests']} requests, in {seconds:.1f} s")
+    print(done.summary())
     print(f"{'slice':<12} {'model':<11} {'AUC':>7} {'by user':>8} {'log loss':>9} {'calibr.':>8} {'positives':>10}")
-    for name, found in figures["slices"].items():
-        for role in figures["bundles"]:
-            row = [_shown(found[role][key]) for key in ("auc", "user_auc", "log_loss", "calibration")]
-            print(f"{name:<12} {role:<11} {row[0]:>7} {row[1]:>8} {row[2]:>9} {row[3]:>8} {found['positives']:>10}")
-    if figures["alignment"]:
-        print(f"alignment on {figures['alignment']['products']} unseen products:")
-        for task in ("ita", "tia"):
-            kinds = (f"{kind} {_shown(figures['alignment'][task][kind])}" for kind in ("random", "same_category"))
-            print(f"  {task}: {', '.join(kinds)}")
-
-
-def _shown(value: Any) -> str:
-    return "–" if value is None else f"{value:.4f}"
+    for name, found in done.figures.slices.items():
+        for role in done.figures.bundles:
+            of = found.of[role]
+            row = [number(value) for value in (of.auc, of.user_auc, of.log_loss, of.calibration)]
+            print(f"{name:<12} {role:<11} {row[0]:>7} {row[1]:>8} {row[2]:>9} {row[3]:>8} {found.positives:>10}")
+    if alignment := done.figures.alignment:
+        print(f"alignment on {alignment.products} unseen products:")
+        for task, matching in alignment.of.items():
+            print(f"  {task}: random {number(matching.random)}, same_category {number(matching.same_category)}")

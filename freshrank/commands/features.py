@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from typing import Annotated
 
@@ -53,24 +52,9 @@ def materialize(
     as_json: _Json = False,
 ) -> None:
     """Make the snapshots that the day's window needs and put the newest into the online store."""
-    from features.store.materialize import materialize as materialize_day
-    from features.store.registry import OnlineStore
     from features.times import parse_date
+    from freshrank.pipeline import features
     from freshrank.settings import load
-    from freshrank.stack.addresses import resolve
 
-    settings = resolve(load())
-    day = parse_date(date)
-    began = time.monotonic()
-    done = materialize_day(
-        settings.layout, settings.features, OnlineStore(redis=settings.redis), day,
-        days=settings.window.days, progress=lambda line: print(line, file=sys.stderr),
-    )  # fmt: skip
-    seconds = time.monotonic() - began
-    if as_json:
-        print(json.dumps(done.summary() | {"seconds": round(seconds, 3)}))
-        return
-    print(
-        f"{done.users:,} users and {done.items:,} items online for {done.service}, {done.written} of {done.snapshots} "
-        f"snapshots new, in {seconds:.1f} s"
-    )
+    done = features.run(load(), parse_date(date))
+    print(json.dumps(done.to_json()) if as_json else done.summary())

@@ -15,12 +15,13 @@ def command(
 ) -> None:
     """Decide by the evaluation of day D, and write the blessing with its reasons."""
     from features.times import parse_date
-    from freshrank.judgement import gate
+    from freshrank.pipeline import gate
+    from freshrank.settings import load
 
-    decision = gate(parse_date(date), model or None)
+    decision = gate.run(load(), parse_date(date), model=model)
     if as_json:
-        print(json.dumps(decision))
+        print(json.dumps(decision.to_json()))
         return
-    print(f"gate: {decision['bundle']} {'blessed' if decision['blessed'] else 'refused'}")
-    for reason in decision["reasons"]:
+    print(decision.summary())
+    for reason in decision.reasons:
         print(f"  {reason}")

@@ -22,7 +22,9 @@ def command(
 
     from features import atomic
     from features.times import parse_date
-    from freshrank.retrain import make_job, note, step_name
+    from freshrank.pipeline.bundle import Bundled
+    from freshrank.pipeline.step import beside
+    from freshrank.pipeline.train import make_job
     from freshrank.settings import load
     from trainer.bundle import load_scorer
     from trainer.data.window import Window
@@ -30,7 +32,7 @@ def command(
     from trainer.tokens import TokenStore
 
     began, settings, day = time.monotonic(), load(), parse_date(date)
-    bundle = str(note(settings.layout, day, step_name(settings, "bundle", model))["bundle"])
+    bundle = Bundled.read(settings.layout, day, beside(settings, model)).bundle
     job = make_job(settings, day, model)
     scorer = load_scorer(settings.layout.bundle(bundle), TokenStore(Path(job.tokens)) if job.tokens else None)
     table, sink = item_vectors(scorer, Window(Path(job.window)).evaluation), pa.BufferOutputStream()

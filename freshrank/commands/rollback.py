@@ -14,10 +14,11 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
 ) -> None:
     """Point champion to the bundle before it."""
-    from freshrank import serve
+    from freshrank.pipeline.deployment import rollback
+    from freshrank.settings import load
 
     began = time.monotonic()
-    report = serve.rollback()
+    report = rollback(load())
     seconds = time.monotonic() - began
     if as_json:
         print(json.dumps({**asdict(report), "seconds": round(seconds, 3)}))

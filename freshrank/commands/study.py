@@ -73,7 +73,7 @@ def zoo(
     from dataclasses import replace
 
     from features.times import parse_date
-    from freshrank.retrain import make_job
+    from freshrank.pipeline.train import make_job
     from freshrank.settings import load
     from freshrank.studies import zoo as study
     from freshrank.studies.city import CityRun, built

@@ -42,21 +42,11 @@ def command(
     if cache:
         raise UsageError("a day has no flat set to encode", field="--cache", value=cache, remedy="leave it out")
     from features.times import parse_date
-    from freshrank.retrain import train
+    from freshrank.pipeline import train
+    from freshrank.settings import load
 
-    began = time.monotonic()
-    done = train(parse_date(date), model or None, accept_best=accept_best)
-    seconds = time.monotonic() - began
-    if as_json:
-        print(json.dumps({**vars(done), "seconds": round(seconds, 3)}))
-        return
-    shown = "" if done.loss is None else f", log loss {done.loss:.4f} on the held-out tenth"
-    shown += "" if done.auc is None else f", AUC {done.auc:.4f}"
-    shown += f", accepted though {done.accepted}" if done.accepted else ""
-    print(
-        f"train {done.train}{'' if done.new else ' (as before)'}: {done.model} "
-        f"{'warm' if done.warm else 'from nothing'}, {done.batches} batches{shown}, in {seconds:.1f} s"
-    )
+    done = train.run(load(), parse_date(date), model=model, accept_best=accept_best)
+    print(json.dumps(done.to_json()) if as_json else done.summary())
 
 
 def _flat(data: str, model: str, recipe: str, out: str, cache: str, as_json: bool) -> None:

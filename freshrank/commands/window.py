@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
 from typing import Annotated
 
 import typer
@@ -23,23 +21,9 @@ def build(
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout.")] = False,
 ) -> None:
     """Build the window of a day; the same facts give the same id."""
-    from features.content.encode import encoder_hash
     from features.times import parse_date
-    from features.window.build import build as build_window
+    from freshrank.pipeline import window
     from freshrank.settings import load
 
-    settings = load()
-    day = parse_date(date)
-    began = time.monotonic()
-    window = build_window(
-        settings.layout, settings.features, settings.labels, {"content": encoder_hash(settings.content)}, day,
-        days=settings.window.days, progress=lambda line: print(line, file=sys.stderr),
-    )  # fmt: skip
-    seconds = time.monotonic() - began
-    if as_json:
-        print(json.dumps(window.summary() | {"seconds": round(seconds, 3)}))
-        return
-    print(
-        f"window {window.window_id[:12]}{'' if window.new else ' (as before)'}: {len(window.days)} days, "
-        f"{window.rows:,} requests, {window.eval_rows:,} to evaluate, in {seconds:.1f} s"
-    )
+    done = window.run(load(), parse_date(date))
+    print(json.dumps(done.to_json()) if as_json else done.summary())

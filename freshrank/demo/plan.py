@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-EXPERIMENT, CHAMPION_ARM = "ranker", "camenn"
+EXPERIMENT, CHAMPION_ARM, CONTROL_ARM = "ranker", "camenn", "popularity"
 ARMS = {"uniform": 0.10, "popularity": 0.45, "camenn": 0.45}
 EXPERIMENTS = f"""\
 [{EXPERIMENT}]

@@ -21,7 +21,7 @@ from features.times import format_us, run_cut
 from freshrank.demo.days import SimulatedDays
 from freshrank.demo.live import Answered, Live, wait_for_gateway
 from freshrank.demo.outbox import Outbox
-from freshrank.demo.plan import EXPERIMENTS, Plan
+from freshrank.demo.plan import CHAMPION_ARM, CONTROL_ARM, EXPERIMENTS, Plan
 from freshrank.demo.steps import MemoryWatch, Steps
 from freshrank.environment import PREFIX
 from freshrank.settings import Settings, load
@@ -162,7 +162,7 @@ def preview(live: Live, requests: Sequence[Asking], plan: Plan) -> int:
     """
     every = max(1, len(requests) // plan.previews)
     chosen = requests[::every][: plan.previews]
-    lists = {r.request_id: {arm: live.preview(r, arm) for arm in ("camenn", "popularity")} for r in chosen}
+    lists = {r.request_id: {arm: live.preview(r, arm) for arm in (CHAMPION_ARM, CONTROL_ARM)} for r in chosen}
     (plan.folder / PREVIEWS).write_text(json.dumps(lists), encoding="utf-8")
     return len(lists)
 
@@ -179,10 +179,21 @@ def traffic(live: Live, requests: Sequence[Asking], plan: Plan) -> Iterator[list
 
     Yields:
         The answered requests, filled as they come.
+
+    Raises:
+        Exception: What ended the requests early, after the block.
     """
-    stop, answered = threading.Event(), list[Answered]()
+    stop, answered, failed = threading.Event(), list[Answered](), list[Exception]()
     live.log, live.pace_s = plan.folder / SWAP, max(0.2, SWAP_SPREAD_S / len(requests))
-    thread = threading.Thread(target=lambda: answered.extend(live.run(requests, stop=stop)))
+
+    def ask() -> None:
+        try:
+            for one in live.run(requests, stop=stop):
+                answered.append(one)
+        except Exception as error:  # a thread's own error would end it unheard
+            failed.append(error)
+
+    thread = threading.Thread(target=ask)
     thread.start()
     try:
         yield answered
@@ -194,6 +205,8 @@ def traffic(live: Live, requests: Sequence[Asking], plan: Plan) -> Iterator[list
     finally:
         stop.set()
         thread.join()
+    if failed:
+        raise failed[0]
 
 
 def prepare(plan: Plan, source: Source) -> Settings:

@@ -8,12 +8,10 @@ from typing import Any
 import plotly.graph_objects as go
 
 COLOURS = {
-    "camenn": "#1f6f5c",
     "popularity": "#c98b2b",
     "uniform": "#8a8f98",
     "oracle": "#4a5fa5",
     "incumbent": "#7a4b94",
-    "CameNN": "#1f6f5c",
     "oracle, places unknown": "#9db0e0",
 }
 _SERIES = ("#1f6f5c", "#c98b2b", "#4a5fa5", "#b0483f", "#7a4b94", "#8a8f98")

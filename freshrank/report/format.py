@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from freshrank.analysis.listings import Listing as Known
 from freshrank.report.gather import Gathered
 from freshrank.report.page import Listing, photo_uri
 
@@ -20,7 +21,7 @@ def count(value: float) -> str:
 
 def listing(found: Gathered, item: str, *, score: str = "", tag: str = "", bad: bool = False) -> Listing:
     """A listing with its title and its photo, where they are known."""
-    known = found.listings.get(item, {})
-    uri = known.get("image_uri", "")
+    known = found.listings.get(item, Known())
+    uri = known.photo
     photo = photo_uri(found.done.settings.layout.blob(uri.removeprefix("blob:"))) if uri.startswith("blob:") else ""
-    return Listing(known.get("title", item), photo, score, tag, bad)
+    return Listing(known.title or item, photo, score, tag, bad)

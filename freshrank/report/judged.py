@@ -1,4 +1,4 @@
-"""How the day's models were judged: candidate, incumbent, popularity, and the oracle, who knows the truth."""
+"""How the day's models were judged, each by its role, and beside them the oracle, who knows the truth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from trainer.evaluate.metrics import auc, calibration, log_loss
 
-ROLES = ("candidate", "incumbent", "popularity")
+_LOGIT = "_logit"
 
 
 def with_oracle(scores: Path, truth: pa.Table | None) -> dict[str, npt.NDArray[Any]]:
@@ -85,7 +85,8 @@ def curves(day: Mapping[str, npt.NDArray[Any]], bins: int = 10) -> dict[str, lis
 
 
 def _logits(day: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float64]]:
-    found = {role: day[f"{role}_logit"].astype(np.float64) for role in ROLES if f"{role}_logit" in day}
+    roles = [name.removesuffix(_LOGIT) for name in day if name.endswith(_LOGIT)]
+    found = {role: day[f"{role}{_LOGIT}"].astype(np.float64) for role in roles}
     for name in ("oracle", "relevance"):
         if name in day:
             chance = np.clip(day[name].astype(np.float64), 1e-9, 1 - 1e-9)

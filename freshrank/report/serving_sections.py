@@ -16,8 +16,9 @@ LISTS, PER_LIST = 2, 6
 def lists(found: Gathered) -> Section:
     """Lists as they were answered."""
     galleries = []
-    for arm in ("camenn", "popularity"):
-        rows = [row for row in found.rows if row.experiments.get("ranker") == arm and row.status == 200]
+    ranked = [arm for arm, row in found.summary["arms"].items() if row["bundles"]]
+    for arm in sorted(ranked, key=lambda arm: arm != found.summary["champion_arm"]):
+        rows = [row for row in found.rows if arm in row.experiments.values() and row.status == 200]
         rows = sorted(rows, key=lambda row: -len(row.purchases))[:LISTS]
         for row in rows:
             entries = [
@@ -71,23 +72,18 @@ def arms(found: Gathered) -> Section:
         )
     ]
     effects = [
-        [
-            f"{arm}: {name.removesuffix('_effect')}",
-            f"{e['relative']:+.1%}",
-            f"[{e['low']:+.1%}, {e['high']:+.1%}]",
-            number(e["p"], 3),
-        ]
-        for arm, row in arms.items()
-        for name, e in row.items()
-        if name.endswith("_effect")
+        [f"{_minus(pair)}: {measure}", _percent(e["relative"]), _interval(e), number(e["p"], 3)]
+        for pair, measures in s["differences"].items()
+        for measure, e in measures.items()
     ]
     if effects:
-        tables.append(Table(("relative to popularity", "effect", "95% interval", "p"), effects, "Realised, by user"))
+        tables.append(Table(("relative difference", "effect", "95% interval", "p"), effects, "Realised, by user"))
     paired = s.get("paired")
     if paired:
-        d = paired["camenn_minus_popularity"]
+        pair = f"{s['champion_arm']}_minus_{s['control_arm']}"
+        d = paired[pair]
         rows = [[name, number(value)] for name, value in paired["means"].items()]
-        rows.append(["CameNN less popularity", f"{d['mean']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]"])
+        rows.append([_minus(pair), f"{d['mean']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]"])
         tables.append(
             Table(
                 ("list by", "true expected purchases"),
@@ -95,16 +91,33 @@ def arms(found: Gathered) -> Section:
                 f"The same {paired['requests']} requests ranked by both, judged by the truth",
             )
         )
+    served = {
+        f"{one['arm']}, {one['bundle'][:8]}": [(b["predicted"], b["observed"], b["candidates"]) for b in one["buckets"]]
+        for one in s["served_calibration"]
+    }
     plot = figures.bars(
         "True expected purchases of the lists shown",
         {"lists": {arm: row["true_expected_purchases"] for arm, row in arms.items()}},
         y="purchases a request",
     )
+    plots = [plot, *([figures.calibration("Calibration of served scores", served)] if served else [])]
     lead = (
-        "Users are assigned by hashing. The uniform arm logs without bias and is left out of the comparison. "
-        "One day is short: look at the intervals."
+        "Users are assigned by hashing. An arm that ranks at random logs without bias and is left out of the "
+        "comparison. Outcomes are those known at the day's cut. One day is short: look at the intervals."
     )
-    return Section("arms", "Experiment", lead, [plot], tables)
+    return Section("arms", "Experiment", lead, plots, tables)
+
+
+def _minus(pair: str) -> str:
+    return pair.replace("_minus_", " less ")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.1%}"
+
+
+def _interval(effect: dict[str, float | None]) -> str:
+    return f"[{_percent(effect['low'])}, {_percent(effect['high'])}]"
 
 
 def serving(found: Gathered) -> Section:

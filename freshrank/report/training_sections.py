@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from freshrank.analysis.listings import Listing as Known
 from freshrank.report import figures
 from freshrank.report.format import count, listing, number
 from freshrank.report.gather import Gathered
 from freshrank.report.page import Gallery, Section, Table
 
 WHO = ("candidate", "incumbent", "popularity", "oracle", "relevance")
-NAMES = {"candidate": "CameNN", "relevance": "oracle, places unknown"}
 SUSPECTS = 12
 
 
@@ -47,15 +47,16 @@ def quality(found: Gathered) -> Section:
     """How well purchases are predicted, and what the gate said."""
     s = found.summary
     evaluation: dict[str, dict[str, Any]] = s["evaluation"]
+    who_is = _names(found)
     names = {"all": "all listings", "new": "new listings", "uniform": "uniformly ranked"}
     bars = {
-        NAMES.get(who, who): {names[part]: rows[who]["auc"] for part, rows in evaluation.items() if who in rows}
+        who_is.get(who, who): {names[part]: rows[who]["auc"] for part, rows in evaluation.items() if who in rows}
         for who in WHO
         if any(who in rows for rows in evaluation.values())
     }
     table = [
         [
-            f"{names[part]}: {NAMES.get(who, who)}",
+            f"{names[part]}: {who_is.get(who, who)}",
             number(rows[who]["auc"]),
             number(rows[who]["log_loss"]),
             number(rows[who]["calibration"], 2),
@@ -86,7 +87,7 @@ def quality(found: Gathered) -> Section:
             figures.bars("AUC", bars, y="AUC", yaxis_range=[0.4, 1.0]),
             figures.calibration(
                 "Calibration, ten bins of equal size",
-                {NAMES.get(k, k): v for k, v in found.curves.items() if k != "relevance"},
+                {who_is.get(k, k): v for k, v in found.curves.items() if k != "relevance"},
             ),
         ],
         [
@@ -114,7 +115,7 @@ def alignment(found: Gathered) -> Section:
             )
         )
     if found.similarity is not None:
-        names = [found.listings.get(item, {}).get("title", item) for item in found.similarity.items]
+        names = [found.listings.get(item, Known()).title or item for item in found.similarity.items]
         plots.append(figures.heat_map("Photo against text before training", found.similarity.before, names))
         plots.append(figures.heat_map("Photo against text after training", found.similarity.after, names))
         contrast = s["similarity"]["contrast"]
@@ -137,10 +138,18 @@ def catalogue(found: Gathered) -> Section:
     """The most suspicious listings."""
     s = found.summary
     entries = [
-        listing(found, item, score=f"agreement {score:+.2f}", tag=_dirt(found, item), bad=item in _dirty(found))
-        for item, score in found.suspects[:SUSPECTS]
+        listing(
+            found,
+            one.item_id,
+            score=f"agreement {one.score:+.2f}",
+            tag=_dirt(found, one.item_id),
+            bad=one.item_id in _dirty(found),
+        )
+        for one in found.suspects[:SUSPECTS]
     ]
     lead = "Listings whose text and photo agree least in the model's eyes, worst first."
+    if unjudged := sum(s.get("catalogue_unjudged", {}).values()):
+        lead += f" {unjudged} could not be judged, for want of a text or a photo."
     tables = []
     if "catalogue_check" in s:
         check = s["catalogue_check"]
@@ -156,6 +165,11 @@ def catalogue(found: Gathered) -> Section:
         rows.append(["all listings", number(check["dirty_share"], 2), number(check["wrong_share"], 2)])
         tables.append(Table(("most suspicious", "dirty in any way", "wrong title, category or photo"), rows))
     return Section("catalogue", "Dirty listings", lead, (), tables, [Gallery("", entries)] if entries else [])
+
+
+def _names(found: Gathered) -> dict[str, str]:
+    """What the page calls who was judged."""
+    return {"candidate": found.summary["model"] or "candidate", "relevance": "oracle, places unknown"}
 
 
 def _dirty(found: Gathered) -> Mapping[str, str]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from trainer.data.window import Window
 from trainer.evaluate.metrics import auc, log_loss, user_auc
 from trainer.evaluate.score import score_day, shown
 from trainer.job import Job
+from trainer.result import Result
 from trainer.tokens import TokenStore
 
 SLOW = ("naml", "camenn", "fashionbert", "marn", "xdeepfm", "mmss", "dmf", "dien", "dupn")  # in this order
@@ -117,7 +117,7 @@ def measure(job: Job, bundles: Path) -> Row:
     bundle = bundles / make_bundle(job, bundles)
     window = Window(Path(job.window))
     scorer = load_scorer(bundle, TokenStore(Path(job.tokens)) if job.tokens else None)
-    task = job.typed().tasks[0]
+    task = job.settings.tasks[0]
     began = time.perf_counter()
     day = score_day(window.evaluation, {"candidate": scorer}, task, shown(window))
     scoring = time.perf_counter() - began
@@ -134,7 +134,7 @@ def measure(job: Job, bundles: Path) -> Row:
         new_positives=int(day.label[day.new].sum()),
         dense=dense,
         tables=tables,
-        batches=result["steps"],
+        batches=result.steps,
         seconds=round(seconds, 1),
         scoring_ms=round(1000 * scoring / max(len(day.label), 1), 3),
     )
@@ -157,7 +157,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([head, *lines])
 
 
-def _train(job: Job) -> dict[str, Any]:
+def _train(job: Job) -> Result:
     """Train in this process: the libraries are imported once for all models."""
     import torch
 
@@ -169,7 +169,7 @@ def _train(job: Job) -> dict[str, Any]:
     job.save(job.folder / "job.json")
     try:
         with _one_worker():
-            return asdict(train(job))
+            return train(job)
     finally:
         torch.set_num_threads(threads)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from features.errors import DataError, FreshrankError
 from features.layout import Layout
-from serving.inputs import to_array
+from serving.inputs import ServedInput, request_inputs
 from serving.state import Version
 from serving.triton import channel_args, datatype
 
@@ -21,29 +21,6 @@ class ScoringError(FreshrankError):
     """Triton did not score: `str()` says why, for the log and the metrics."""
 
     code = "scoring"
-
-
-@dataclass(frozen=True)
-class ServedInput:
-    """An input of a served model.
-
-    Args:
-        name: Its name in Triton.
-        kind: `string`, `float` or `int64`.
-        column: The raw column it carries.
-        level: What there is one value of: `request`, `candidate`, or an entry of a history.
-    """
-
-    name: str
-    kind: str
-    column: str
-    level: str
-
-    def missing(self, candidates: int) -> Any:
-        """The column's value where it is missing, for so many candidates."""
-        if self.level == "candidate":
-            return [None] * candidates
-        return None if self.level == "request" else []
 
 
 @dataclass(frozen=True)
@@ -116,10 +93,8 @@ class Scores:
 
         size = len(columns["cand_item"])
         inputs = []
-        for wanted in served.inputs:
-            value = columns.get(wanted.column)
-            values = to_array(wanted.missing(size) if value is None else value, wanted.kind)
-            tensor = self._grpc.InferInput(wanted.name, list(values.shape), datatype(values))
+        for name, values in request_inputs(served.inputs, columns, size).items():
+            tensor = self._grpc.InferInput(name, list(values.shape), datatype(values))
             tensor.set_data_from_numpy(values)
             inputs.append(tensor)
         try:

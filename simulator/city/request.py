@@ -62,6 +62,6 @@ def parse_request_id(request_id: str) -> tuple[dt.date, int]:
     """
     parts = request_id.split("-")
     try:
-        return dt.datetime.strptime(parts[1], "%Y%m%d").date(), int(parts[2])
+        return dt.datetime.strptime(parts[1], "%Y%m%d").date(), int(parts[2])  # noqa: DTZ007 - a day
     except (IndexError, ValueError):
         raise DataError("not a request of the city", field="request_id", value=request_id) from None

@@ -9,7 +9,6 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
-from torch import Tensor
 
 from tests.contract.test_models import CASES, IDS, close, make, outputs, scores
 from tests.models.factory import make_batch, make_schema, narrowed, shaken
@@ -42,8 +41,8 @@ def content(name: str) -> Change:
 
     def change(batch: Batch) -> Batch:
         assert batch.content is not None
-        value: Tensor = getattr(batch.content, name)
-        return replace(batch, content=replace(batch.content, **{name: value.flip(-1)}))
+        changed: dict[str, Any] = {name: getattr(batch.content, name).flip(-1)}
+        return replace(batch, content=replace(batch.content, **changed))
 
     return change
 

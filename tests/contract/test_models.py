@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -100,7 +101,7 @@ def close(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         assert bool(value.isfinite().all())
-        torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5, msg=partial("{}: {}".format, name))
 
 
 @pytest.mark.parametrize(("name", "variant"), CASES, ids=IDS)

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 
 from features import facts
 from features.dictionary import arrow_schema
@@ -54,7 +55,7 @@ def told() -> Any:
 def test_the_gateway_serves_what_training_reads(told: tuple[Stack, Lake]) -> None:
     stack, lake = told
     online = OnlineFeatures(lake.layout, SERVICE, OnlineStore(redis=stack.settings.redis))
-    asked = {
+    asked: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         "known": ("u0", ["a", "d", "never"], {"zone": "z1", "hour": 9, "payday": False}),
         "no profile": ("u1", ["b"], {}),
         "nobody": ("nobody", ["never"], {"zone": "z2"}),
@@ -65,7 +66,8 @@ def test_the_gateway_serves_what_training_reads(told: tuple[Stack, Lake]) -> Non
     layout = lake.write()
     stack.run("labels", "--date", "2026-01-09")
     with facts.connection(layout) as con:
-        rows = pl.read_delta(str(layout.table("requests"))).filter(pl.col("event_date") == dt.date(2026, 1, 9))
+        table = pl.DataFrame(DeltaTable(layout.table("requests")).to_pyarrow_table())
+        rows = table.filter(pl.col("event_date") == dt.date(2026, 1, 9))
         con.register("rows", rows.to_arrow())
         con.execute("CREATE TABLE day AS FROM rows")
         schema = arrow_schema(request_columns(define(FEATURES)))

@@ -277,8 +277,8 @@ class Child:
     """Ingest in a process of its own."""
 
     def __init__(self, kafka: KafkaSettings, layout: Layout, batch_records: int) -> None:
-        asked = {"kafka": kafka.model_dump(mode="json"), "dir": str(layout.root), "batch_records": batch_records}
-        asked["kafka"].pop("sasl_password")
+        place = kafka.model_dump(mode="json", exclude={"sasl_password"})
+        asked = {"kafka": place, "dir": str(layout.root), "batch_records": batch_records}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.integration.ingest_child", json.dumps(asked)], cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, encoding="utf-8",

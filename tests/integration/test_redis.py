@@ -22,7 +22,7 @@ def test_acknowledged_writes_survive_a_kill(stack: Stack) -> None:
     host, _, port = stack.need("redis").redis.url.partition(":")
     client = redis.Redis(host=host, port=int(port))
     for n in range(500):
-        client.hset("trial", str(n), n)
+        client.hset("trial", str(n), str(n))
     (before,) = stack.pids("redis")
     stack.kill("redis")
     until(lambda: stack.pids("redis") not in ([], [before]) and answers(client), "Redis to be started again")

@@ -15,8 +15,13 @@ import httpx
 import numpy as np
 import pytest
 
+from features.eventlog.ingest import ingest
+from features.events import Gone, encode
 from features.kafka import consumer
 from features.layout import Layout
+from features.publish import publish
+from features.record import Record
+from features.settings import KafkaSettings
 from features.store.registry import OnlineStore
 from features.times import parse_us
 from freshrank.settings import Settings
@@ -24,8 +29,20 @@ from serving.inputs import to_array
 from serving.probes import BUNDLE_ONLY
 from serving.state import ServingFile, State
 from serving.triton import Triton
-from tests.serving.bundles import ITEMS, make_bundle, names, raw_request, sha, write_tokens
-from tests.serving.world import NOON, SERVICE, fill
+from tests.integration.broker import rows
+from tests.serving.bundles import (
+    ITEMS,
+    ODD_BRAND,
+    ODD_CATEGORY,
+    ODD_ITEMS,
+    ODD_USER,
+    make_bundle,
+    names,
+    raw_request,
+    sha,
+    write_tokens,
+)  # fmt: skip
+from tests.serving.world import CUT, NOON, SERVICE, happened, serve
 from tests.stack import ROOT, Stack, own_stack, until
 from trainer.runtime.scorer import Scorer
 
@@ -46,7 +63,7 @@ class Site:
         self.settings: Settings = stack.settings
         self.ids = names(layout.bundles)
         self.url = f"http://127.0.0.1:{stack.port_base + 7}"
-        self.client = httpx.Client(base_url=self.url, timeout=70)
+        self.client = httpx.Client(base_url=self.url, timeout=70, trust_env=False)
         self._asked = 0
 
     def deploy(self, name: str, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -63,10 +80,10 @@ class Site:
 
     def served_by(self, name: str) -> dict[str, Any]:
         """Wait until a bundle answers."""
-        return until(lambda: (a := self.ask())["bundle_id"] == self.ids[name] and a, f"{name} answers")  # type: ignore[no-any-return]
+        return until(lambda: (a := self.ask())["bundle_id"] == self.ids[name] and a, f"{name} answers")
 
     def impressions(self) -> list[dict[str, Any]]:
-        """All impressions in Kafka."""
+        """All impressions in Kafka that the gateway sent."""
         from kafka import TopicPartition
 
         found = []
@@ -79,7 +96,7 @@ class Site:
             while any(client.position(part) < ends[part] for part in parts):
                 for records in client.poll(timeout_ms=500).values():
                     found += [{**json.loads(record.value), "stamp_us": record.timestamp * 1000} for record in records]
-        return found
+        return [impression for impression in found if impression["stamp_us"] >= CUT]
 
     @contextmanager
     def traffic(self) -> Iterator[list[dict[str, Any]]]:
@@ -92,7 +109,7 @@ class Site:
         stop = threading.Event()
 
         def run() -> None:
-            with httpx.Client(base_url=self.url, timeout=70) as client:
+            with httpx.Client(base_url=self.url, timeout=70, trust_env=False) as client:
                 while not stop.is_set():
                     body = {"user_id": "bob", "candidates": list(ITEMS[:4]), "time": NOON}
                     response = client.post("/rank", json=body)
@@ -109,14 +126,29 @@ class Site:
                 thread.join()
 
 
+def from_kafka(kafka: KafkaSettings, layout: Layout) -> None:
+    """What happened in the shop, through Kafka into the event log."""
+    records = []
+    for topic, found in happened(layout.root).rows.items():
+        key = "item_id" if topic == "items" else "user_id"
+        events = [(row.known_time, row.event) for row in found if not isinstance(row.event, Gone)]
+        records += [Record(topic, getattr(event, key), known, encode(event)) for known, event in events]
+    publish(kafka, sorted(records, key=lambda record: record.time_us))
+    done = ingest(kafka, layout, until=CUT)
+    assert (sum(run.events for run in done.values()), sum(run.dead for run in done.values())) == (len(records), 0)
+
+
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    """A site of its own, for tests here kill Triton."""
-    toml = '[airflow]\nschedule = ""\n[gateway]\naccept_client_time = true\ntimeout_ms = 60000\n'
+    """A site of its own, for tests here kill Triton; its servers run in the plain C locale."""
+    toml = '[airflow]\nschedule = ""\n[gateway]\naccept_client_time = true\ntimeout_ms = 20000\n'
     with own_stack("serving", toml) as stack:
+        stack.extra |= {"LANG": "C", "LC_ALL": "C"}
         settings = stack.need("kafka", "redis", "triton")
         stack.run("topics")
-        layout = fill(stack.root, OnlineStore(redis=settings.redis))
+        layout = Layout(stack.root)
+        from_kafka(settings.kafka, layout)
+        serve(layout, OnlineStore(redis=settings.redis))
         layout.bundles.mkdir(exist_ok=True)
         for seed, name in enumerate(("one", "two", "three", "four")):
             make_bundle(layout.bundles, name, seed=seed, probes=8, service=SERVICE, known=len(ITEMS) - 4)
@@ -145,6 +177,36 @@ def test_a_deployed_bundle_scores_as_the_trainer_does(site: Site) -> None:
     assert seen["cand_item"] == [item["item_id"] for item in shown]
     assert np.abs(again - [item["score"] for item in shown]).max() <= 1e-4
     assert [item["score"] for item in asked["items"]] == [item["score"] for item in shown]
+
+
+def test_any_name_goes_from_kafka_through_triton_to_lists_and_impressions(site: Site) -> None:
+    """Ids, categories and brands in any script, with commas, slashes, quotes, blanks, emoji, 256 characters long."""
+    request, wanted = "長/🥛, 1", [*ODD_ITEMS, ITEMS[0]]
+    answer = site.ask(request_id=request, user_id=ODD_USER, candidates=wanted)
+    assert (answer["bundle_id"], answer["fallback"], answer["unknown_items"]) == (site.ids["one"], None, [])
+    (logged,) = until(lambda: [i for i in site.impressions() if i["request_id"] == request], "the impression is there")
+    seen, shown = logged["features_seen"], {item["item_id"]: item["score"] for item in logged["items"]}
+    assert logged["user_id"] == ODD_USER and sorted(shown) == sorted(wanted)
+    assert shown == {item["item_id"]: item["score"] for item in answer["items"]}
+    assert set(seen["buy_item"]) == set(ODD_ITEMS[:3]) and ODD_CATEGORY in seen["i_category"]
+    assert {*seen["i_brand"]} == {ODD_BRAND, None}
+    scorer = Scorer(site.layout.bundle(site.ids["one"]))
+
+    def score(**changed: Any) -> Any:
+        inputs = {spec.name: to_array({**seen, **changed}[spec.column], spec.kind) for spec in scorer.inputs}
+        return scorer.score(inputs)["cvr_logit"]
+
+    assert np.abs(score() - [shown[item] for item in seen["cand_item"]]).max() <= 1e-4
+    unknown = ["never"] * len(wanted)
+    for strange in ({"cand_item": unknown}, {"user_id": "stranger"}, {"buy_item": unknown[: len(seen["buy_item"])]}):
+        assert np.abs(score() - score(**strange)).min() > 1e-3, f"{[*strange]} was known"
+    typed = [f"--candidate={item}" for item in wanted]
+    printed = site.stack.run("rank", "--user", ODD_USER, *typed, "--context", "zone=south", "--time", NOON).stdout
+    for item, value in shown.items():
+        assert any(line.endswith(f"{value:+.4f}  {item}") for line in printed.splitlines()), item
+    ingest(site.settings.kafka, site.layout)
+    (kept,) = (row for row in rows(site.layout, "impressions", "request_id, user_id, items") if row[0] == request)
+    assert kept[1] == ODD_USER and [item["item_id"] for item in kept[2]] == seen["cand_item"]
 
 
 def test_deploying_what_is_live_changes_nothing(site: Site) -> None:

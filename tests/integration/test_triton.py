@@ -13,6 +13,7 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from freshrank.stack.servers.triton import PROBE_MODEL
+from serving.triton import channel_args
 from tests.stack import Stack, own_stack, until
 
 pytestmark = pytest.mark.integration
@@ -42,7 +43,7 @@ class Model:
         settings = stack.need("triton")
         assert settings.triton.repository is not None
         self.name, self.folder = name, settings.triton.repository / name
-        self.client = grpc.InferenceServerClient(settings.triton.url)
+        self.client = grpc.InferenceServerClient(settings.triton.url, channel_args=channel_args(settings.triton.url))
 
     def write(self, *versions: int) -> None:
         for version in versions:
@@ -106,11 +107,10 @@ def test_two_versions_serve_side_by_side_and_the_swap_loses_no_request(stack: St
 def test_a_killed_stub_is_found_and_its_model_loaded_again(stack: Stack) -> None:
     model = Model(stack, "trial_stub")
     model.write(4)
-    marks = [str(model.folder / "4" / "model.py")]
     stubs = [
         pid
         for pid in stack.pids("triton")
-        if marks[0] in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").split("\0")
+        if f"/{model.name}/4/model.py" in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
     ]
     assert len(stubs) == 1
     os.kill(stubs[0], signal.SIGKILL)
@@ -138,7 +138,8 @@ def test_a_killed_server_comes_back_with_its_models(stack: Stack) -> None:
 def test_with_a_key_the_model_repository_is_closed_to_whoever_has_none() -> None:
     with own_stack("keyed") as own:
         own.extra["FRESHRANK_TRITON__ADMIN_KEY"] = "a-key"
-        client = grpc.InferenceServerClient(own.need("triton").triton.url)
+        url = own.need("triton").triton.url
+        client = grpc.InferenceServerClient(url, channel_args=channel_args(url))
         with pytest.raises(InferenceServerException, match="restricted"):
             client.unload_model(PROBE_MODEL)
         client.unload_model(PROBE_MODEL, headers={"triton-grpc-protocol-admin-key": "a-key"})

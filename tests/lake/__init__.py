@@ -12,7 +12,7 @@ from deltalake import write_deltalake
 from features.atomic import write_text
 from features.eventlog.schema import Row, to_arrow
 from features.eventlog.table import open_or_create
-from features.events import EVENTS, decode, impression_id
+from features.events import EVENTS, Event, Gone, decode, impression_id
 from features.layout import Layout
 from features.times import format_us, parse_us
 
@@ -41,18 +41,26 @@ class Lake:
 
     def add(self, topic: str, key: str, at: int, known: int | None = None, **fields: Any) -> str:
         """Add one event; returns its event_id."""
-        self._count += 1
         known = at if known is None else known
-        name = fields.pop("event_id", f"{topic}-{self._count}")
+        name = fields.pop("event_id", f"{topic}-{self._count + 1}")
         value = {"event_id": name, "event_time": format_us(at), "schema_version": 1, **fields}
-        event = decode(topic, key.encode(), msgspec.json.encode(value), known)
-        self.rows[topic].append(Row(hash_partition(key), self._count, known, event))
+        self.put(topic, key, msgspec.json.encode(value), known)
         return name
+
+    def put(self, topic: str, key: str, value: bytes | None, known: int) -> Event | Gone:
+        """Add one record as Kafka has it.
+
+        Raises:
+            InvalidEvent: If it is no event.
+        """
+        event = decode(topic, key.encode(), value, known)
+        self._count += 1
+        self.rows[topic].append(Row(hash_partition(key), self._count, known, event))
+        return event
 
     def gone(self, topic: str, key: str, known: int) -> None:
         """Say that an item or user is gone."""
-        self._count += 1
-        self.rows[topic].append(Row(hash_partition(key), self._count, known, decode(topic, key.encode(), None, known)))
+        self.put(topic, key, None, known)
 
     def item(self, item: str, at: int, known: int | None = None, **fields: Any) -> None:
         values = {"shop_id": "s1", "price_minor": 100, "available": True, "title": f"title of {item}", **fields}

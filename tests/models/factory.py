@@ -209,7 +209,7 @@ class Tables(nn.Module):
         for space in self.spaces:
             embedded[space.name] = {}
             for name in space.features:
-                table = self.tables[self._key(space.name, self.fields[name].table)]
+                table: Any = self.tables[self._key(space.name, self.fields[name].table)]
                 values = batch.ids[name]
                 if self.fields[name].kind == "number":
                     embedded[space.name][name] = values[..., None] * table.weight[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -97,7 +98,7 @@ def test_dice_by_hand() -> None:
 def test_normalisation_of_one_row_uses_and_leaves_the_running_statistics() -> None:
     norm = BatchNorm(2)
     norm(torch.randn(8, 3, 2) * 3 + 1)
-    before = [norm.running_mean.clone(), norm.running_var.clone()]  # type: ignore[union-attr]
+    before = [norm.running_mean.clone(), norm.running_var.clone()]
     x = torch.randn(1, 2)
     torch.testing.assert_close(norm(x), (x - before[0]) / (before[1] + norm.eps).sqrt())
     assert torch.equal(norm.running_mean, before[0]) and torch.equal(norm.running_var, before[1])  # type: ignore[arg-type]
@@ -112,7 +113,7 @@ def test_activations() -> None:
     x = torch.tensor([[-2.0, 3.0]])
     assert LastPReLU(2)(x).tolist() == [[pytest.approx(-0.2), 3.0]]
     for name in ("relu", "prelu", "dice", "sigmoid", "tanh", "leaky_relu", "none"):
-        assert activation(name, 2)(x).shape == x.shape  # type: ignore[arg-type]
+        assert activation(name, 2)(x).shape == x.shape
     with pytest.raises(ValueError, match="no activation"):
         activation("swish", 2)  # type: ignore[arg-type]
 
@@ -199,9 +200,9 @@ def test_augru_by_hand() -> None:
         for parameter in cell.parameters():
             parameter.fill_(1.0 if parameter.dim() == 2 else 0.0)
     h, a = 0.0, [0.5, 0.25]
-    for x, weight in zip((1.0, -1.0), a, strict=True):
-        update, reset = weight * sigmoid(x + h), sigmoid(x + h)
-        h = (1 - update) * h + update * math.tanh(x + reset * h)
+    for e, weight in zip((1.0, -1.0), a, strict=True):
+        update, reset = weight * sigmoid(e + h), sigmoid(e + h)
+        h = (1 - update) * h + update * math.tanh(e + reset * h)
     x = torch.tensor([[[1.0], [-1.0]]])
     out = cell(x, torch.tensor([a]), torch.ones(1, 2, dtype=torch.bool), torch.tensor([0]))
     assert out.item() == pytest.approx(h, rel=1e-6)
@@ -235,7 +236,8 @@ def test_augru_of_many_equals_each_alone() -> None:
 
 
 def test_property_lstm_without_property_and_peephole_is_torchs() -> None:
-    ours, ref = PropertyLSTM(3, 0, 4), nn.LSTM(3, 4, batch_first=True)
+    ours = PropertyLSTM(3, 0, 4)
+    ref: Any = nn.LSTM(3, 4, batch_first=True)
 
     def reorder(w: Tensor) -> Tensor:  # torch: i f g o; ours: i f o g
         i, f, g, o = w.chunk(4, 0)
@@ -259,10 +261,10 @@ def test_property_lstm_by_hand() -> None:
         cell.of_property.weight.copy_(torch.tensor([[1.0], [2.0], [3.0]]))
         cell.peephole.copy_(torch.tensor([[0.1], [0.2], [0.3]]))
     h = c = 0.0
-    for e, p in ((1.0, 0.5), (-2.0, 1.0)):
-        i, f = sigmoid(e + 0.5 * h + p + 0.1 * c), sigmoid(e + 0.5 * h + 2 * p + 0.2 * c)
+    for e, q in ((1.0, 0.5), (-2.0, 1.0)):
+        i, f = sigmoid(e + 0.5 * h + q + 0.1 * c), sigmoid(e + 0.5 * h + 2 * q + 0.2 * c)
         new = f * c + i * math.tanh(e + 0.5 * h)
-        h = sigmoid(e + 0.5 * h + 3 * p + 0.3 * new) * math.tanh(new)
+        h = sigmoid(e + 0.5 * h + 3 * q + 0.3 * new) * math.tanh(new)
         c = new
     x, p = torch.tensor([[[1.0], [-2.0]]]), torch.tensor([[[0.5], [1.0]]])
     out = cell(x, p, torch.ones(1, 2, dtype=torch.bool))
@@ -278,12 +280,12 @@ def test_dense_experts_equal_separate_ones() -> None:
 
 
 def test_dense_fusion_reads_the_layer_below_and_skips_what_is_absent() -> None:
-    fusion = DenseFusion((2, 3), (4, 5))
+    fusion: Any = DenseFusion((2, 3), (4, 5))
     a, b, both = torch.randn(6, 2), torch.randn(6, 3), torch.ones(6)
-    h = [torch.relu(fusion.own[0][m](x)) for m, x in enumerate((a, b))]  # type: ignore[index]
-    s = torch.relu(sum(fusion.to_shared[0][m](h[m]) for m in range(2)) + fusion.shared[0].bias)  # type: ignore[index]
-    h = [torch.relu(fusion.own[1][m](h[m])) for m in range(2)]  # type: ignore[index]
-    s = torch.relu(sum(fusion.to_shared[1][m](h[m]) for m in range(2)) + fusion.shared[1](s))  # type: ignore[index]
+    h = [torch.relu(fusion.own[0][m](x)) for m, x in enumerate((a, b))]
+    s = torch.relu(sum(fusion.to_shared[0][m](h[m]) for m in range(2)) + fusion.shared[0].bias)
+    h = [torch.relu(fusion.own[1][m](h[m])) for m in range(2)]
+    s = torch.relu(sum(fusion.to_shared[1][m](h[m]) for m in range(2)) + fusion.shared[1](s))
     torch.testing.assert_close(fusion([a, b], [both, both]), s)
     without = fusion([a, b], [both, torch.zeros(6)])
     torch.testing.assert_close(without, fusion([a, torch.randn(6, 3)], [both, torch.zeros(6)]))

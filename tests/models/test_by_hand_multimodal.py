@@ -40,7 +40,7 @@ def shaken(name: str, recipe: dict[str, Any]) -> tuple[Any, Weights, Batch]:
     batch = make_batch(SCHEMA, candidates=(2, 1, 3), seed=4)
     content = batch.content
     assert content is not None
-    tokens = {
+    tokens: dict[str, Any] = {
         "text_ITD": normal(content.text_ITD) * content.text_mask_IT[..., None],
         "image_IPD": normal(content.image_IPD) * content.image_mask_I[:, None, None],
         "image_global_ID": normal(content.image_global_ID) * content.image_mask_I[:, None],

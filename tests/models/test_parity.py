@@ -44,7 +44,7 @@ class Flat:
 
     def batch(self, ref: Any) -> Batch:
         """The rows, embedded with the reference's tables."""
-        embedded = {"main": {}, "linear": {}}
+        embedded: dict[str, dict[str, Tensor]] = {"main": {}, "linear": {}}
         for i, name in enumerate(FIELDS):
             embedded["main"][name] = ref.embedding_dict[name](self.ids[:, i])
             if name in ref.linear_model.embedding_dict:

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,8 @@ from features.settings import FeatureSettings
 from features.store.snapshot import snapshots
 from features.times import DAY, HOUR, MINUTE
 from tests.lake import Lake, us
+
+pytestmark = pytest.mark.slow
 
 FEATURES = FeatureSettings.model_validate({})
 TODAY = dt.date(2026, 1, 8)

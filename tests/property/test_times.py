@@ -35,6 +35,13 @@ def test_a_time_without_zone_is_refused(text: str) -> None:
         times.parse_us(text)
 
 
+@pytest.mark.parametrize("text", ["0001-01-05", "1970-12-31", "2200-01-01", "9999-12-31", "2025-02-29", "today", ""])
+def test_a_day_that_no_run_can_be_for_is_refused(text: str) -> None:
+    """The days around it lay outside the calendar: `labels` ended in an OverflowError."""
+    with pytest.raises(UsageError, match="date"):
+        times.parse_date(text)
+
+
 def test_a_naive_datetime_is_refused() -> None:
     with pytest.raises(ValueError, match="naive"):
-        times.to_us(dt.datetime(2025, 1, 1))
+        times.to_us(dt.datetime(2025, 1, 1))  # noqa: DTZ001 - the one it must refuse

@@ -10,7 +10,8 @@ from typing import Any
 import torch.distributed as dist
 
 from tests.trainer.windows import Made
-from trainer.job import Job, typed_recipe
+from trainer.job import Job
+from trainer.recipes import checked_recipe
 from trainer.settings import TrainSettings
 
 
@@ -18,7 +19,7 @@ from trainer.settings import TrainSettings
 def one_worker(folder: Path) -> Iterator[None]:
     """A process group of this process alone."""
     folder.mkdir(parents=True, exist_ok=True)
-    store = dist.FileStore(str(folder / "store"), 1)
+    store = dist.FileStore(str(folder / "store"), 1)  # type: ignore[attr-defined]
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         yield
@@ -42,7 +43,7 @@ def make_job(
         tokens=str(made.tokens),
         checkpoints=str(root / "checkpoints"),
         model=model,
-        recipe=typed_recipe(model, recipe or {}),
-        settings=TrainSettings.model_validate(values).model_dump(mode="json"),
+        recipe=checked_recipe(model, recipe or {}),
+        settings=TrainSettings.model_validate(values),
         incumbent=str(incumbent) if incumbent else None,
     )

@@ -35,7 +35,7 @@ def test_an_existing_folder_is_kept(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def _hold(path: str, ready: "multiprocessing.connection.Connection") -> None:  # type: ignore[name-defined]
+def _hold(path: str, ready: "multiprocessing.connection.Connection") -> None:
     with atomic.lock(Path(path)):
         ready.send(os.getpid())
         signal.pause()

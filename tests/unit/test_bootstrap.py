@@ -11,6 +11,8 @@ import pytest
 from freshrank import bootstrap
 from freshrank.bootstrap import Part, SetupError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import itertools
 import json
 import os
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".envs" / "airflow" / "bin" / "python"
@@ -80,6 +84,13 @@ def test_the_steps_follow_one_another_and_the_gate_branches(scheduled: dict[str,
     order = ["ingest", "labels", "features", "content", "window", "train", "bundle", "evaluate", "gate"]
     edges = {one: [after] for one, after in itertools.pairwise(order)}
     assert scheduled["edges"] == edges | {"gate": ["deploy", "keep"], "deploy": [], "keep": []}
+
+
+def test_every_task_is_a_module_of_the_pipeline(scheduled: dict[str, Any]) -> None:
+    for task in scheduled["edges"]:
+        run = inspect.signature(importlib.import_module(f"freshrank.pipeline.{task}").run)
+        needed = [name for name, one in run.parameters.items() if one.default is one.empty]
+        assert needed == ["settings", "day"], task
 
 
 def test_training_has_a_pool_of_its_own(scheduled: dict[str, Any]) -> None:

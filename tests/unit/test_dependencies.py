@@ -112,5 +112,5 @@ def test_a_missing_module_names_the_extra_that_brings_it() -> None:
 
     assert "install freshrank[train];" in line("torch.nn")
     assert "install freshrank[simulator] or freshrank[train];" in line("sklearn")
-    assert "install freshrank[gateway];" in line("prometheus_client")
+    assert "install freshrank[gateway];" in line("growthbook")
     assert lacking(ModuleNotFoundError(name="freshrank.nonsense")) is None

@@ -27,7 +27,7 @@ from features.events import EVENTS, Click, Gone, InvalidEvent, Item, event_id
 from features.kafka import MAX_MESSAGE_BYTES
 from features.layout import Layout
 from features.times import DAY, HOUR, MINUTE, format_us
-from freshrank.commands.ingest import warnings
+from freshrank.pipeline.ingest import warnings
 
 T0 = 1_735_689_600_000_000  # 2025-01-01
 
@@ -62,7 +62,7 @@ def another(layout: Layout) -> TopicTable:
     return TopicTable(layout.table("clicks"), "clicks", "cluster/topic", "clicks")
 
 
-def count(layout: Layout, known_before: int = T0 + 1000 * DAY, **span: int) -> int:
+def count(layout: Layout, known_before: int = T0 + 1000 * DAY, **span: Any) -> int:
     con = connect()
     view = EventLog(layout).relation(con, "clicks", known_before, **span)
     return int(con.sql(f"SELECT count(*) FROM {view}").fetchall()[0][0])

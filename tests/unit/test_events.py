@@ -7,6 +7,7 @@ import pytest
 
 from features.events import (
     EVENTS,
+    LAST_US,
     MAX_CLOCK_SKEW_US,
     SCHEMA_VERSION,
     Click,
@@ -21,7 +22,7 @@ from features.events import (
     event_id,
     impression_id,
 )
-from features.times import SECOND, format_us
+from features.times import HOUR, SECOND, format_us
 
 NOW = 1_735_689_600_000_000
 
@@ -93,7 +94,17 @@ def test_a_click_that_is_none_says_why(fields: object, reason: str) -> None:
 
 
 def test_an_hour_ahead_of_the_record_is_still_valid() -> None:
+    assert MAX_CLOCK_SKEW_US == HOUR, "the contract with producers"
     assert read("clicks", click(event_time=format_us(NOW + MAX_CLOCK_SKEW_US)))
+
+
+def test_a_time_beyond_the_calendar_is_refused() -> None:
+    """No table and no Python date can hold its day."""
+    last = LAST_US // 1000 * 1000
+    for text in ("9999-12-31T23:59:59-00:01", "9999-12-31T23:59:59-14:00"):
+        with pytest.raises(InvalidEvent, match=r"after the year 9999|more than an hour after"):
+            read("clicks", click(event_time=text), known_time=last)
+    assert read("clicks", click(event_time="9999-12-31T23:59:59.999999Z"), known_time=last)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from features import facts
+from features import facts, times
 from features.dictionary import arrow_schema
 from features.errors import LockedError, NotReadyError, UnreachableError, UsageError
 from features.labels import run
@@ -24,7 +24,7 @@ from features.store.materialize import check_snapshots, live_cut, materialize
 from features.store.offline import join
 from features.store.online import Fetched, OnlineFeatures
 from features.store.registry import OnlineStore
-from features.store.snapshot import snapshots
+from features.store.snapshot import fingerprints, snapshots
 from tests.lake import Lake, us
 
 FEATURES = FeatureSettings.model_validate({})
@@ -81,7 +81,7 @@ def offline(lake: Lake, requests: dict[str, tuple[str, list[str], int, dict[str,
 
 def test_offline_equals_online(served: tuple[Lake, OnlineFeatures]) -> None:
     lake, online = served
-    asked = {
+    asked: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         "all": ("u", ["a", "b", "c", "d", "late", "never"], {"zone": "z1", "hour": 3, "payday": True}),
         "little known": ("v", ["b", "a"], {"zone": "z9"}),
         "unknown": ("nobody", ["never"], {}),
@@ -155,12 +155,42 @@ def test_a_snapshot_is_made_anew_where_it_was_left_half_done(tmp_path: Path) -> 
     assert (second.users.read_bytes(), second.items.read_bytes()) == content
 
 
+def test_the_fingerprint_of_a_cut_counts_what_was_known_before_it_and_nothing_else(tmp_path: Path) -> None:
+    early = CUT - times.DAY
+    lake = small_world(tmp_path)
+
+    def marks(*cuts: int) -> dict[int, str]:
+        layout = lake.write()
+        with facts.connection(layout) as con:
+            return fingerprints(con, layout, cuts)
+
+    def learn(known: int) -> None:
+        at = known - times.MINUTE
+        lake.show(f"r{known}", "u", ["a"], at, known)
+        for deed in (lake.click, lake.cart, lake.buy):
+            deed("u", "a", at, known)
+        lake.item("a", at, known)
+        lake.add("users", "u", at, known, user_id="u")
+
+    before = marks(early, CUT)
+    assert marks(early) == {early: before[early]}, "what later cuts are asked about changes nothing"
+    learn(CUT)
+    learn(CUT + times.HOUR)
+    assert marks(early, CUT) == before
+    learn(early)
+    after = marks(early, CUT)
+    assert after[early] == before[early] and after[CUT] != before[CUT]
+    learn(early - 1)
+    assert marks(early, CUT)[early] != before[early]
+
+
 def test_definitions_decide_the_services_name() -> None:
     fewer = FeatureSettings.model_validate({"context": ("zone",)})
     assert define(fewer).service != SERVICE
     assert define(FeatureSettings.model_validate({})).service == SERVICE
-    with pytest.raises(UsageError, match="i_price"):
-        define(FeatureSettings.model_validate({"item": ("price",)}))
+    for taken in ("price", "gone"):
+        with pytest.raises(UsageError, match=f"i_{taken}"):
+            define(FeatureSettings.model_validate({"item": (taken,)}))
 
 
 def test_snapshots_have_the_defined_features(served: tuple[Lake, OnlineFeatures]) -> None:
@@ -202,6 +232,7 @@ def test_a_dead_store_is_a_clear_error(served: tuple[Lake, OnlineFeatures]) -> N
         materialize(lake.layout, FEATURES, nowhere, DAY, days=1)
 
 
+@pytest.mark.slow
 def test_the_reader_loads_no_torch_and_nothing_heavy() -> None:
     code = (
         "import sys, json, features.store.online;"

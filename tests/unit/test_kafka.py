@@ -16,7 +16,7 @@ from features.kafka import CODECS, errors
 from features.settings import KafkaSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = KafkaSettings(bootstrap_servers="127.0.0.1:1")
+SETTINGS = KafkaSettings.model_validate({"bootstrap_servers": "127.0.0.1:1"})
 NUMBERS = {"snappy": 2, "lz4": 3, "zstd": 4}  # in a batch's attributes
 
 

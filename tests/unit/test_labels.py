@@ -132,6 +132,16 @@ def test_a_late_purchase_rewrites_its_requests_day_alone(lake: Lake) -> None:
     assert rows(lake)["r7"]["purchased"] == [0, 1]
 
 
+def test_a_deed_whose_clock_ran_an_hour_behind_its_request_counts_across_midnight(lake: Lake) -> None:
+    """And where it comes late, the day of the request is made again, not the deed's."""
+    lake.show("r", "u", ["a", "b"], us("01-08 00:20"))
+    lake.click("u", "b", us("01-07 23:20"), request="r")
+    assert label(lake).rewritten == ["2026-01-08"]
+    lake.buy("u", "a", us("01-07 23:20"), known=us("01-08 00:30"), request="r")
+    assert label(lake).rewritten == ["2026-01-08"]
+    assert (rows(lake)["r"]["purchased"], rows(lake)["r"]["clicked"]) == ([1, 0], [0, 1])
+
+
 def test_an_older_cut_brings_back_what_was_known_then(lake: Lake) -> None:
     lake.show("r", "u", ["a"], us("01-09 12:00"))
     lake.buy("u", "a", us("01-10 11:00"))
@@ -228,6 +238,39 @@ def test_context_and_arms_become_columns(lake: Lake) -> None:
     one, two = rows(lake)["one"], rows(lake)["two"]
     assert [one[f"ctx_{name}"] for name in ("zone", "hour", "payday", "weather")] == ["z", "12", "true", None]
     assert (one["arm"], one["policy"], two["arm"]) == ("camenn", "model", "a=y;b=x")
+
+
+@pytest.mark.parametrize(
+    ("experiments", "arm"),
+    [
+        ({'the "big" one': "a"}, "a"),
+        ({"": 'the "b" arm'}, 'the "b" arm'),
+        ({"ranker.v2": "a", "$.x": "b", "'": "\\", "größe": "c;d=e"}, "$.x=b;'=\\;größe=c;d=e;ranker.v2=a"),
+        ({}, None),
+    ],
+)
+def test_an_experiment_may_have_any_name(lake: Lake, experiments: dict[str, str], arm: str | None) -> None:
+    """A name was taken for a path into the JSON, and one with a quote ended `labels`."""
+    lake.show("r", "u", ["a"], us("01-08 12:00"), experiments=experiments)
+    label(lake)
+    assert rows(lake)["r"]["arm"] == arm
+
+
+@pytest.mark.parametrize("claim", ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59.999999Z", "9999-12-31T23:59:59-14:00"])
+def test_a_cutoff_that_no_store_can_have_had_is_not_believed(lake: Lake, claim: str) -> None:
+    lake.show("r", "u", ["a"], us("01-08 12:00"), feature_cutoff=claim)
+    label(lake)
+    assert rows(lake)["r"]["feature_cutoff"] == us("01-08 02:00")
+
+
+def test_deeds_of_one_moment_and_one_id_have_one_order(lake: Lake) -> None:
+    """Topics name their events independently; whatever order DuckDB reads them in, the window is the same."""
+    bought: dict[str, Any] = {"quantity": 1, "amount_minor": 5, "currency": "EUR"}
+    for topic, more in (("purchases", bought), ("clicks", {}), ("carts", {})):
+        lake.add(topic, "u", us("01-07 12:00"), event_id="same", user_id="u", item_id=topic, **more)
+    lake.show("r", "u", ["a"], us("01-08 12:00"))
+    label(lake)
+    assert rows(lake)["r"]["beh_item"] == ["purchases", "carts", "clicks"]
 
 
 def test_it_waits_for_a_complete_log_and_for_others(lake: Lake) -> None:

@@ -1,7 +1,9 @@
 """Settings: file over default, environment over file; a wrong one gives one line with field, value and remedy."""
 
+import datetime as dt
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -251,8 +253,16 @@ LOCAL = {"kafka.bootstrap_servers": "a:9092"}
         ({"features.user": ["age", "age"]}, ("u_age", "features.user")),
         ({"features.item": ["shop"]}, ("i_shop", "features.item")),
         ({"features.context": ["hour", "hour"]}, ("features.context", "hour")),
+        ({"labels.horizon_hours": 168}, ("labels.horizon_hours", "window.days")),
+        ({"labels.horizon_hours": 24, "window.days": 1}, ("labels.horizon_hours", "window.days")),
         ({"train.tasks": ["cvr", "cvr"]}, ("train.tasks", "cvr")),
         ({"content.allowed_hosts": ["https://cdn.example"]}, ("content.allowed_hosts", "https://cdn.example")),
+        ({"kafka.fields.clicks.item": "sku"}, ("kafka.fields.clicks.item = 'sku'", "ours are event_id.*item_id")),
+        (
+            {"kafka.fields.clicks.item_id": "id", "kafka.fields.clicks.user_id": "id"},
+            ("kafka.fields.clicks.item_id", "kafka.fields.clicks.user_id"),
+        ),
+        ({"kafka.fields.items.title": "description"}, ("kafka.fields.items.title", "kafka.fields.items.description")),
         ({"stack.dir": "/data/$HOME"}, ("stack.dir", "Airflow", r"'\$'")),
         ({"stack.dir": "/data/what?"}, ("stack.dir", "Airflow", r"'\?'")),
         ({"stack.dir": "/data/a\nb"}, ("stack.dir",)),
@@ -289,17 +299,43 @@ def test_settings_that_cannot_work_together_are_refused_with_their_names(
         {"stack.dir": """/data/ä b 100%#1'x ;y #z, (c) "d" {e} & f=g:h""", "triton.url": ""},
         {"stack.dir": "/data/ä b", "triton.repository": "/data/ä b/models"},
         {"triton.repository": "/data/my models", "triton.url": "triton.shop:8001"},
+        {"kafka.fields.items.title": "description", "kafka.fields.items.description": "title"},
         {"gateway.list_length": 20, "gateway.young_slots": 20},
         {"gateway.max_candidates": 10, "gateway.list_length": 10},
         {"airflow.schedule": ""},
         {"airflow.schedule": " 30  23 * * * "},
         {"content.allowed_hosts": ["cdn.example", "bucket-1"]},
         {"gate.bootstraps": 40, "gate.confidence": 0.95},
+        {"labels.horizon_hours": 167.5},
+        {"labels.horizon_hours": 200, "window.days": 9},
     ],
 )
 def test_settings_that_fit_are_taken(file: Path, values: dict[str, object]) -> None:
     file.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()), encoding="utf-8")
     settings.load(file)
+
+
+def test_the_settings_that_the_documents_show_are_taken(file: Path) -> None:
+    shown = [
+        block
+        for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+        for block in re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    ]
+    sections = re.compile(rf"^\[({'|'.join(settings.Settings.model_fields)})\b", re.MULTILINE)
+    of_settings = [block for block in shown if sections.search(block)]  # others have readers of their own
+    assert len(of_settings) >= 2
+    for block in of_settings:
+        file.write_text(block, encoding="utf-8")
+        settings.load(file)
+
+
+def test_a_recipe_under_a_misspelt_model_is_refused(tmp_path: Path) -> None:
+    from freshrank.pipeline.train import make_job
+
+    recipe = {"camenn": {"history": "item"}, "camen": {"history": "item"}}
+    own = settings.Settings.model_validate({"stack": {"dir": tmp_path}, "train": {"recipe": recipe}})
+    with pytest.raises(UsageError, match="'camen'"):
+        make_job(own, dt.date(2025, 3, 8), "camenn")
 
 
 def _index(text: str) -> int:

@@ -13,7 +13,10 @@ from features.content.store import TokenWriter, Widths
 from features.errors import UsageError
 from freshrank.studies import alignment
 from freshrank.studies.grocery import Groceries, read_groceries
+from trainer.runtime.models.layers.alignment import alignment_pairs
 from trainer.tokens import TokenStore
+
+pytestmark = pytest.mark.slow
 
 SMALL = {"width": 8, "heads": 2, "feed_forward": 16, "dropout": 0.0, "optimizer": {"lr": 0.01}}
 
@@ -74,7 +77,7 @@ def test_wrong_folder_is_named(tmp_path: Path) -> None:
 def test_negatives_are_of_another_product(groceries: Groceries, store: TokenStore) -> None:
     """Keys are the products', so no photo's negative is another photo of the same product."""
     content = alignment.content_of(groceries, list(groceries.val), store)
-    for task, pairs in alignment.alignment_pairs(content, None, "category").items():
+    for task, pairs in alignment_pairs(content, None, "category").items():
         wrong = pairs.label_N == 0
         product = content.text_key_I
         assert bool((product[pairs.text_N] != product[pairs.image_N])[wrong].all()), task

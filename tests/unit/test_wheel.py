@@ -21,6 +21,8 @@ from freshrank import cli
 from freshrank.stack import addresses
 from tests.stack import free_ports
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ROOT / ".envs" / "gateway" / "lib" / "python3.11" / "site-packages"
 
@@ -120,7 +122,7 @@ def test_the_gateway_starts_from_any_folder(bin_folder: Path, tmp_path: Path) ->
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("FRESHRANK_", "PYTHON"))}
     environ["FRESHRANK_STACK__PORT_BASE"] = str(base)
     with (tmp_path / "log").open("wb") as log:
-        command = [bin_folder / "python", "-m", "freshrank.stack.gateway"]
+        command = [str(bin_folder / "python"), "-m", "freshrank.stack.gateway"]
         process = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=log, stderr=log)
     try:
         url, deadline = f"http://{addresses.HOST}:{base + addresses.GATEWAY}/healthz", time.monotonic() + 120

@@ -30,11 +30,13 @@ from features.store.columns import request_columns
 from features.store.definitions import define
 from features.store.materialize import materialize
 from features.store.registry import OnlineStore
-from features.window.build import Window, build, of_day
+from features.window.build import Window, build
 from features.window.columns import columns
 from tests.lake import Lake, us
 from tests.unit.test_database import ODD
 from trainer.tokens import TokenStore
+
+pytestmark = pytest.mark.slow
 
 FEATURES = FeatureSettings.model_validate({})
 LABELS = LabelSettings.model_validate({})
@@ -133,7 +135,6 @@ def test_the_id_is_the_hash_of_what_it_is_made_of(made: tuple[Lake, Window]) -> 
     canonical = json.dumps({part: manifest[part] for part in parts}, sort_keys=True, separators=(",", ":"))
     assert hashlib.sha256(canonical.encode()).hexdigest() == window.window_id == manifest["window_id"]
     assert manifest["encoders"] == ENCODERS
-    assert of_day(lake.layout, DAY) == window.window_id
 
 
 def test_the_same_facts_give_the_same_id_however_they_came(made: tuple[Lake, Window], tmp_path: Path) -> None:
@@ -215,8 +216,6 @@ def test_it_refuses_labels_or_features_of_another_cut(made: tuple[Lake, Window],
     run.label(layout, FEATURES, LABELS, DAY, days=DAYS)
     with pytest.raises(NotReadyError, match="features materialize"):
         build_window(layout)
-    with pytest.raises(NotReadyError, match="window build"):
-        of_day(layout, dt.date(2026, 1, 5))
 
 
 def test_a_window_without_requests_is_refused(tmp_path: Path) -> None:
@@ -227,6 +226,21 @@ def test_a_window_without_requests_is_refused(tmp_path: Path) -> None:
     prepare(layout)
     with pytest.raises(NotReadyError, match="no requests on the training days"):
         build_window(layout)
+
+
+@pytest.mark.parametrize(("horizon", "ripe"), [(24.0, True), (200.0, False)])
+def test_one_request_bought_whole_makes_a_window_ripe_or_not(tmp_path: Path, horizon: float, ripe: bool) -> None:
+    """No negative, nothing on the other days, nothing to judge by: whether that is enough is training's to say."""
+    lake = Lake(tmp_path)
+    lake.show("r", "u", ["a"], us("01-08 12:00"))
+    lake.buy("u", "a", us("01-08 12:01"), request="r")
+    layout, labels = lake.write(), LabelSettings.model_validate({"horizon_hours": horizon})
+    run.label(layout, FEATURES, labels, DAY, days=DAYS)
+    materialize(layout, FEATURES, OnlineStore(sqlite=tmp_path / "online.db"), DAY, days=DAYS)
+    window = build(layout, FEATURES, labels, ENCODERS, DAY, days=DAYS)
+    assert (window.rows, window.eval_rows, window.candidates, window.purchases, window.items) == (1, 0, 1, 1, 0)
+    rows = pl.concat(pl.read_parquet(file) for file in layout.window(window.window_id).glob("*/*.parquet"))
+    assert rows["mature"].to_list() == [ripe]
 
 
 def test_killed_between_two_files_the_next_build_gives_the_same_window(

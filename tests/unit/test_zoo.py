@@ -16,6 +16,8 @@ from freshrank.studies.zoo import measure, table, zoo
 from tests.trainer.run import make_job
 from tests.trainer.windows import Made, make_window
 
+pytestmark = pytest.mark.slow
+
 
 def test_models_are_trained_and_scored_once(tmp_path: Path) -> None:
     widths = Widths(text_tokens=16, text_width=6, image_width=8)

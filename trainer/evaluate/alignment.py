@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.data.window import chunks, raw, select
+from trainer.evaluate.figures import Alignment, Matching
 from trainer.evaluate.metrics import finite
 from trainer.runtime.encoding import Raw
 from trainer.runtime.scorer import Scorer
@@ -23,7 +24,7 @@ from trainer.runtime.scorer import Scorer
 TASKS = {"ita": "cand_text_sha", "tia": "cand_image_sha"}
 
 
-def accuracy(files: Sequence[Path], scorer: Scorer, seen: set[str], limit: int = 1000) -> dict[str, Any] | None:
+def accuracy(files: Sequence[Path], scorer: Scorer, seen: set[str], limit: int = 1000) -> Alignment | None:
     """ITA and TIA accuracy of a bundle, half of the pairs positive.
 
     Args:
@@ -33,9 +34,8 @@ def accuracy(files: Sequence[Path], scorer: Scorer, seen: set[str], limit: int =
         limit: Products to look at, at most.
 
     Returns:
-        `products`, and for `ita` and `tia` the accuracy against `random` and `same_category` negatives (None without
-        pairs) with the number of pairs; None for a model without these tasks. ITA and TIA share their positives: they
-        are not independent evidence.
+        What was found; None for a model without these tasks. ITA and TIA share their positives: they are not
+        independent evidence.
 
     Raises:
         DataError: If a logit is not finite: as a comparison it would count as a miss.
@@ -44,18 +44,19 @@ def accuracy(files: Sequence[Path], scorer: Scorer, seen: set[str], limit: int =
     if not tasks or scorer.content is None:
         return None
     listings, categories = _listings(files, scorer, seen, limit)
-    found: dict[str, Any] = {"products": len(listings)}
+    negatives = [_others(listings, categories, same) for same in (False, True)]
+    found = {}
     positive = {task: _logits(scorer, listings, task) for task in tasks}
     for task in tasks:
-        found[task] = {}
-        for kind in ("random", "same_category"):
-            pairs = _others(listings, categories, kind == "same_category")
+        shares: list[float | None] = []
+        for pairs in negatives:
             changed = [_exchanged(listings[place], listings[other], TASKS[task]) for place, other in pairs]
             own = positive[task][np.array([place for place, _ in pairs], dtype=np.int64)] > 0
             right = np.concatenate([own, _logits(scorer, changed, task) < 0])
-            found[task][kind] = float(right.mean()) if len(right) else None
-            found[task][f"{kind}_pairs"] = len(right)
-    return found
+            shares.append(float(right.mean()) if len(right) else None)
+        random, same_category = shares
+        found[task] = Matching(random, 2 * len(negatives[0]), same_category, 2 * len(negatives[1]))
+    return Alignment(len(listings), found)
 
 
 def _logits(scorer: Scorer, listings: list[Raw], task: str, size: int = 64) -> npt.NDArray[np.float32]:

@@ -66,6 +66,55 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Matching:
+    """How well a task tells a listing's own text and photo from another's; half of the pairs are its own.
+
+    Args:
+        random: Accuracy against another listing's, drawn at random; None without pairs.
+        random_pairs: Pairs behind it.
+        same_category: Accuracy against another one's of the same category; None without pairs.
+        same_category_pairs: Pairs behind it.
+    """
+
+    random: float | None
+    random_pairs: int
+    same_category: float | None
+    same_category_pairs: int
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How well text and photo of listings that training never showed are told to belong together.
+
+    Args:
+        products: Listings looked at.
+        of: Task (`ita`, `tia`) → how well it does.
+    """
+
+    products: int
+    of: Mapping[str, Matching]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON: `products`, and a block a task."""
+        return {"products": self.products, **{task: asdict(found) for task, found in self.of.items()}}
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Alignment:
+        """Read what `to_json` wrote."""
+        of = {
+            str(task): Matching(
+                _number(block["random"]),
+                int(block["random_pairs"]),
+                _number(block["same_category"]),
+                int(block["same_category_pairs"]),
+            )
+            for task, block in found.items()
+            if task != "products"
+        }
+        return cls(int(found["products"]), of)
+
+
+@dataclass(frozen=True)
 class Figures:
     """The figures of a day.
 
@@ -76,7 +125,7 @@ class Figures:
         mature_share: Share of the candidates whose label cannot change any more; None without candidates.
         slices: `all`, `new`, `uniform`, `uniform_new` → its figures.
         over: Role of another bundle → how the candidate compares with it.
-        alignment: What `trainer.evaluate.alignment.accuracy` found, or None.
+        alignment: How well text and photo are told to belong together; None for a model without these tasks.
     """
 
     task: str
@@ -85,7 +134,7 @@ class Figures:
     mature_share: float | None
     slices: Mapping[str, Slice]
     over: Mapping[str, Comparison]
-    alignment: Mapping[str, Any] | None
+    alignment: Alignment | None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON: `slices.<slice>` has the counts and a block a role, `over_<role>` the differences of the AUC and
@@ -100,7 +149,7 @@ class Figures:
             "bundles": dict(self.bundles),
             "mature_share": self.mature_share,
             "slices": {name: _flat(one) for name, one in self.slices.items()},
-            "alignment": None if self.alignment is None else dict(self.alignment),
+            "alignment": None if self.alignment is None else self.alignment.to_json(),
         }
         for role, compared in self.over.items():
             found[f"over_{role}"] = _intervals(compared.auc)
@@ -124,7 +173,7 @@ class Figures:
                 mature_share=_number(found["mature_share"]),
                 slices={str(name): _slice(one) for name, one in found["slices"].items()},
                 over={role: _comparison(found, role) for role in OTHERS if found.get(f"over_{role}") is not None},
-                alignment=found["alignment"],
+                alignment=None if found["alignment"] is None else Alignment.from_json(found["alignment"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(

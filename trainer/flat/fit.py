@@ -185,7 +185,7 @@ class Fit:
                 loss = loss * len(labels_N)
             for optimizer in self.optimizers:
                 optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self._penalise(ids_NF, numbers_NK)
             if self.recipe.clip_norm:
                 _clip([*self.tables, *self.net], self.recipe.clip_norm)

@@ -132,7 +132,7 @@ class Triton(Server):
     def settle(self, settings: Settings) -> None:
         """Make it serve what `serving.json` says, which is the only truth."""
         if settings.layout.serving_state.exists():
-            from freshrank.serve import reconcile
+            from freshrank.pipeline.deployment import reconcile
 
             with contextlib.suppress(LockedError):  # a deployment is under way, and does the same
                 reconcile(settings)

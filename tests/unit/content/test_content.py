@@ -18,6 +18,8 @@ from features.layout import Layout
 from features.settings import ContentSettings
 from trainer.tokens import TokenStore
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = ContentSettings.model_validate({"max_text_tokens": 12, "batch_size": 4})
 
 
@@ -41,10 +43,11 @@ def plain(*colour: int) -> Image.Image:
     return Image.new("RGB", (90, 90), colour)
 
 
+Stored = tuple[Layout, list[Item], Counts]
+
+
 @pytest.fixture(scope="module")
-def stored(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Layout, list[tuple[str | None, str | None, str | None]], Counts]:
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
     """A store with good, missing and broken content."""
     layout = Layout(tmp_path_factory.mktemp("content"))
     corner = plain(0, 0, 0)
@@ -63,13 +66,13 @@ def stored(
     return layout, items, encode_items(items, SETTINGS, layout)
 
 
-def test_counts_tell_what_was_met(stored) -> None:
+def test_counts_tell_what_was_met(stored: Stored) -> None:
     _, _, counts = stored
     assert (counts.items, counts.texts_encoded, counts.texts_known, counts.texts_missing) == (6, 4, 1, 1)
     assert (counts.images_encoded, counts.images_broken, counts.images_missing, counts.images_refused) == (2, 1, 2, 1)
 
 
-def test_a_second_run_encodes_nothing_and_changes_no_byte(stored) -> None:
+def test_a_second_run_encodes_nothing_and_changes_no_byte(stored: Stored) -> None:
     layout, items, first = stored
     files = sorted(layout.tokens(first.encoder).iterdir())
     before = [path.read_bytes() for path in files]
@@ -78,7 +81,7 @@ def test_a_second_run_encodes_nothing_and_changes_no_byte(stored) -> None:
     assert [path.read_bytes() for path in files] == before
 
 
-def test_gather_masks_what_is_missing(stored) -> None:
+def test_gather_masks_what_is_missing(stored: Stored) -> None:
     layout, items, counts = stored
     store = TokenStore(layout.tokens(counts.encoder))
     text_rows = store.rows([text_sha(title, description) for title, description, _ in items])
@@ -92,7 +95,7 @@ def test_gather_masks_what_is_missing(stored) -> None:
     assert not text[0, text_len[0] :].any() and text[0, text_len[0] - 1].any()
 
 
-def test_patches_come_in_reading_order(stored) -> None:
+def test_patches_come_in_reading_order(stored: Stored) -> None:
     layout, items, counts = stored
     store = TokenStore(layout.tokens(counts.encoder))
     patches, _ = store.gather_image(store.rows([image_sha(items[1][2])]))
@@ -100,16 +103,16 @@ def test_patches_come_in_reading_order(stored) -> None:
     assert (far > 1.0).tolist() == [at == 2 for at in range(9)]
 
 
-def test_tokens_do_not_depend_on_their_batch(stored, tmp_path: Path) -> None:
+def test_tokens_do_not_depend_on_their_batch(stored: Stored, tmp_path: Path) -> None:
     layout, _, counts = stored
     alone = Layout(tmp_path)
     encode_items([("red apple", "fresh and sweet", None)], SETTINGS, alone)
     sha = [text_sha("red apple", "fresh and sweet")]
-    texts = [
-        store.gather_text(store.rows(sha))[0]
+    together, single = (
+        store.gather_text(store.rows(sha))[0].astype(np.float32)
         for store in (TokenStore(x.tokens(counts.encoder)) for x in (layout, alone))
-    ]
-    np.testing.assert_allclose(*[text.astype(np.float32) for text in texts], atol=2e-3)
+    )
+    np.testing.assert_allclose(together, single, atol=2e-3)
 
 
 def test_encoder_hash_follows_what_changes_tokens() -> None:
@@ -177,7 +180,8 @@ def test_a_blob_with_other_bytes_is_broken(tmp_path: Path) -> None:
 
 def test_decode_takes_photos_and_nothing_else() -> None:
     clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
-    assert decode(png(clear)).getpixel((4, 4)) == (255, 255, 255)
+    seen = decode(png(clear))
+    assert seen is not None and seen.getpixel((4, 4)) == (255, 255, 255)
     whole = png(plain(9, 9, 9))
     assert decode(whole[: len(whole) // 2]) is None
     assert decode(png(Image.new("RGB", (2, 2)))) is None

@@ -43,7 +43,7 @@ def add(writer: TokenWriter, start: int, count: int) -> None:
     torn=st.dictionaries(st.sampled_from(FILES), st.binary(max_size=40)),
 )
 def test_what_was_committed_stays_and_torn_tails_go(
-    tmp_path_factory, batches: list[int], torn: dict[str, bytes]
+    tmp_path_factory: pytest.TempPathFactory, batches: list[int], torn: dict[str, bytes]
 ) -> None:
     folder = tmp_path_factory.mktemp("tokens")
     total = 0

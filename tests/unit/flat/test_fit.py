@@ -20,6 +20,7 @@ from trainer.flat.fit import Epoch, Fit, FlatModel, Score, _clip
 from trainer.flat.recipe import DataRecipe, TrainRecipe
 from trainer.flat.tables import PlainTables
 from trainer.runtime.models.registry import REGISTRY, build
+from trainer.trainee import total
 
 
 def quiet(_: str) -> None:
@@ -79,7 +80,7 @@ def test_penalties_are_the_gradients_of_their_terms(encoded: Encoded, rows: str)
     model = ours.model
 
     def loss() -> torch.Tensor:
-        return torch.stack(list(model.ranker.losses(model.batch(ids, numbers, labels)).values())).sum()
+        return total(model.ranker.losses(model.batch(ids, numbers, labels)))
 
     model.eval()
     loss().backward()
@@ -87,9 +88,9 @@ def test_penalties_are_the_gradients_of_their_terms(encoded: Encoded, rows: str)
     found = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
     touched = torch.unique(model.tables.rows(ids, numbers)) if rows == "touched" else slice(None)
-    term = sum(0.15 * t[touched].square().sum() + 0.1 * t[touched].abs().sum() for t in ours.tables)
-    term = term + sum(0.1 * p.square().sum() + 0.05 * p.abs().sum() for p in ours.net)
-    (loss() + term).backward()
+    terms = [0.15 * t[touched].square().sum() + 0.1 * t[touched].abs().sum() for t in ours.tables]
+    terms += [0.1 * p.square().sum() + 0.05 * p.abs().sum() for p in ours.net]
+    (loss() + torch.stack(terms).sum()).backward()
     expected = [p.grad for p in model.parameters() if p.grad is not None]
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
@@ -100,10 +101,10 @@ def test_clipping_equals_torchs_and_counts_sparse_gradients(encoded: Encoded) ->
     for sparse in ("adam", "lazy_adam"):
         ours = fit(encoded, optimizer=sparse)
         ids, numbers, labels = batch_of(encoded)
-        (100 * sum(ours.model.ranker.losses(ours.model.batch(ids, numbers, labels)).values())).backward()
+        (100 * total(ours.model.ranker.losses(ours.model.batch(ids, numbers, labels)))).backward()
         parameters = [*ours.tables, *ours.net]
         if sparse == "adam":
-            expected = [p.grad.clone() for p in parameters]
+            expected = [p.grad.clone() for p in parameters if p.grad is not None]
             reference = [nn.Parameter(torch.zeros_like(p)) for p in parameters]
             for p, gradient in zip(reference, expected, strict=True):
                 p.grad = gradient
@@ -111,6 +112,7 @@ def test_clipping_equals_torchs_and_counts_sparse_gradients(encoded: Encoded) ->
             assert norm > 0.5
         _clip(parameters, 0.5)
         for p, q in zip(parameters, reference, strict=True):
+            assert p.grad is not None
             torch.testing.assert_close(p.grad.to_dense() if p.grad.is_sparse else p.grad, q.grad)
         norms[sparse] = True
     assert len(norms) == 2
@@ -121,7 +123,7 @@ def test_lazy_adam_leaves_untouched_rows_alone(encoded: Encoded) -> None:
         ours = fit(encoded, optimizer=optimizer, l2_embedding=0.1, l2_rows="table" if moves else "touched")
         before = ours.tables[0].detach().clone()
         ids, numbers, labels = batch_of(encoded, 2)
-        sum(ours.model.ranker.losses(ours.model.batch(ids, numbers, labels)).values()).backward()
+        total(ours.model.ranker.losses(ours.model.batch(ids, numbers, labels))).backward()
         ours._penalise(ids, numbers)
         for step in ours.optimizers:
             step.step()
@@ -136,7 +138,7 @@ def test_numbers_scale_their_vector_and_missing_ones_have_row_0(encoded: Encoded
     tables = fit(encoded).model.tables
     ids = torch.tensor([[1, 2], [1, 2], [1, 2]], dtype=torch.int32)
     vectors = tables(ids, torch.tensor([[2.0], [-1.0], [float("nan")]]))["main"]["x"]
-    weight = tables.tables["main"].weight
+    weight: Any = tables.tables["main"].weight
     torch.testing.assert_close(vectors, torch.stack([2 * weight[-1], -weight[-1], weight[-2]]))
 
 
@@ -168,13 +170,14 @@ def test_dropping_the_last_batch(encoded: Encoded, monkeypatch: pytest.MonkeyPat
     steps = {}
     for drop in (False, True):
         ours = fit(encoded, batch_size=400, drop_last=drop, epochs=1)
-        count = []
+        count: list[int] = []
         monkeypatch.setattr(ours, "_penalise", lambda ids, _, count=count: count.append(len(ids)))
         ours.run(encoded)
         steps[drop] = count
     assert steps == {False: [400, 400, 400, 300], True: [400, 400, 400]}
 
 
+@pytest.mark.slow
 def test_a_run_is_repeatable_and_not_repeated(folder: Path, tmp_path: Path) -> None:
     recipe = recipe_file(
         tmp_path / "recipe.toml",
@@ -194,6 +197,7 @@ def test_a_run_is_repeatable_and_not_repeated(folder: Path, tmp_path: Path) -> N
     assert len(lines) == 4 and "already" in lines[-1]
 
 
+@pytest.mark.slow
 def test_models_learn_what_they_can_express(folder: Path, tmp_path: Path) -> None:
     """The crossing of two fields: beyond LR, within reach of every machine of fields."""
     text = "[model]\nwidth = 4\n{}\n[train]\nepochs = 12\nbatch_size = 64\nlearning_rate = 0.03\n"
@@ -204,6 +208,7 @@ def test_models_learn_what_they_can_express(folder: Path, tmp_path: Path) -> Non
     assert min(auc[model] for model in ("fm", "ffm", "afm", "xdeepfm")) > auc["lr"] + 0.1, auc
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", sorted(set(REGISTRY) - {"camenn", "marn", "fashionbert"}))
 def test_every_baseline_trains_on_a_flat_set(folder: Path, tmp_path: Path, model: str) -> None:
     recipe = recipe_file(
@@ -234,6 +239,7 @@ def test_wrong_recipes_are_named(folder: Path, tmp_path: Path, text: str, field:
         run(folder, "no such model", None, tmp_path / "out", say=quiet)
 
 
+@pytest.mark.slow
 def test_a_public_set(tmp_path: Path) -> None:
     """Wisconsin breast cancer, which scikit-learn ships: logistic regression on scaled numbers reaches .99."""
     from sklearn.datasets import load_breast_cancer
@@ -258,6 +264,7 @@ def test_a_public_set(tmp_path: Path) -> None:
     assert isinstance(Epoch(**result["history"][0]), Epoch)
 
 
+@pytest.mark.slow
 def test_lr_reaches_the_optimum_of_scikit_learns(tmp_path: Path) -> None:
     """The same fields of a public set, the same penalty: the same AUC from another solver."""
     from tests.benchmarks.flat_discounts import make_set, reference, write_recipe

@@ -12,7 +12,7 @@ import torch
 from features.errors import UsageError
 from trainer.flat.recipe import read_recipe
 from trainer.runtime.models.layers.interaction import CIN
-from trainer.runtime.models.recipe import RecipeError
+from trainer.runtime.models.recipe import RecipeError, plain
 from trainer.runtime.models.registry import REGISTRY, build, parse_recipe
 from trainer.runtime.models.schema import Feature, Schema
 
@@ -79,7 +79,7 @@ def test_defaults_and_the_ends_of_ranges_are_right(tmp_path: Path) -> None:
         "[train]\nreduce_factor = 1\nclip_norm = 0\nmin_delta = -1.0\n[model]\nhidden = []\n", encoding="utf-8"
     )
     flat, typed = read_recipe(path, "xdeepfm")
-    assert flat.train.reduce_factor == 1.0 and typed.hidden == ()
+    assert flat.train.reduce_factor == 1.0 and plain(typed)["hidden"] == []
 
 
 def test_a_seed_of_the_command_line_is_checked_like_the_files() -> None:

@@ -20,6 +20,7 @@ from trainer.flat.dataset import SPLITS, read_dataset
 from trainer.flat.encode import Encoded, encode
 from trainer.flat.fit import Fit, Score
 from trainer.flat.recipe import DataRecipe, TrainRecipe
+from trainer.flat.source import extract
 
 SHORT = "[train]\nepochs = 1\n"
 
@@ -50,10 +51,20 @@ def trained(folder: Path, text: str = SHORT, model: str = "lr", out: str = "out"
     return run(folder, model, recipe, folder.parent / out, **({"say": lambda _: None} | more))
 
 
+def extracted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The splits that are read from now on."""
+    made: list[str] = []
+
+    def counted(*asked: Any) -> Any:
+        made.append(asked[3])
+        return extract(*asked)
+
+    monkeypatch.setattr(encoding, "extract", counted)
+    return made
+
+
 def test_a_set_is_encoded_once_for_all_models(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    real = encoding.extract
-    monkeypatch.setattr(encoding, "extract", lambda *a: made.append(a[3]) or real(*a))  # type: ignore[func-returns-value]
+    made = extracted(monkeypatch)
     for model in ("lr", "fm"):
         trained(folder, model=model, out=f"runs/{model}")
     assert made == list(SPLITS) and (folder.parent / "runs/encoded").is_dir()
@@ -63,9 +74,7 @@ def test_a_set_is_encoded_once_for_all_models(folder: Path, monkeypatch: pytest.
 
 
 def test_runs_at_the_same_time_encode_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    real = encoding.extract
-    monkeypatch.setattr(encoding, "extract", lambda *a: made.append(a[3]) or real(*a))  # type: ignore[func-returns-value]
+    made = extracted(monkeypatch)
     found: list[Encoded] = []
 
     def one() -> None:
@@ -166,7 +175,8 @@ def test_divergence_from_the_start_is_an_error(folder: Path) -> None:
 
 
 def test_divergence_later_keeps_the_best_epoch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = Fit.score, []
+    real = Fit.score
+    calls: list[int] = []
 
     def score(fit: Fit, arrays: Any) -> Score:
         calls.append(len(calls))
@@ -199,5 +209,5 @@ def test_first_order_weights_may_have_a_penalty_of_their_own(folder: Path, l2_li
     ids = torch.zeros(1, 1, dtype=torch.int32)
     fit._penalise(ids, torch.zeros(1, 1))
     for name, rate in (("main", 0.1), ("linear", 0.1 if l2_linear is None else l2_linear)):
-        weight = tables.tables[name].weight
-        torch.testing.assert_close(weight.grad, rate * weight.detach())
+        own: Any = tables.tables[name].weight
+        torch.testing.assert_close(own.grad, rate * own.detach())

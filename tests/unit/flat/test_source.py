@@ -191,7 +191,7 @@ def test_zero_in_place_of_missing_numbers(tmp_path: Path) -> None:
     np.testing.assert_array_equal(numbers(columns(tmp_path, {"x": x}, missing="zero")), [0, 0, 6])
     scaled = numbers(columns(tmp_path, {"x": x}, missing="zero", scale="standard"))
     np.testing.assert_allclose(scaled, np.array([-2, -2, 4]) / math.sqrt(8), rtol=1e-6)
-    buckets = {"numerical": "bucket", "bucketing": "squared_log", "missing": "zero"}
+    buckets: dict[str, Any] = {"numerical": "bucket", "bucketing": "squared_log", "missing": "zero"}
     found = columns(tmp_path, {"x": [None, 0.5, 20.0]}, **buckets)
     assert found.schema.features[1].rows == 2 and ids(found, column=1) == [0, 0, 1]
 

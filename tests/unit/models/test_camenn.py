@@ -15,6 +15,8 @@ from trainer.runtime.models.layers.alignment import alignment_pairs
 from trainer.runtime.models.layers.item_tokens import ItemTokens
 from trainer.runtime.models.recipe import RecipeError
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"width": 8, "heads": 2, "feed_forward": 12, "dropout": 0.0}
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -112,22 +114,22 @@ def dense(frame: TransformerFrame, tokens: Tokens, task: str, layers: Layers | N
     own_SD = masked_mean(tokens.own_SCD, tokens.own_mask_SC)
     user_SD = masked_mean(tokens.user_BUD, tokens.user_mask_BU)[request]
 
-    def gate(linear: nn.Linear, read: Tensor, k: int) -> Tensor:
-        weights = linear(read).softmax(dim=1)
-        least = weights.topk(k, dim=1).values[:, -1:]
+    def gate(own: Any, read: Tensor) -> Tensor:
+        weights: Tensor = own.linear(read).softmax(dim=1)
+        least = weights.topk(own.k, dim=1).values[:, -1:]
         weights = weights * (weights >= least)
         return weights / weights.sum(dim=1, keepdim=True)
 
     if frame.prefix:
         blocked[:users, users:] = True
-        for_user = gate(frame.user_gates[task].linear, user_SD, frame.user_gates[task].k)
-        for_own = gate(frame.gates[task].linear, torch.cat([user_SD, own_SD], 1), frame.gates[task].k)
+        for_user = gate(frame.user_gates[task], user_SD)
+        for_own = gate(frame.gates[task], torch.cat([user_SD, own_SD], 1))
         spans = [users, length - users]
         weights = torch.cat(
             [w[:, None].expand(-1, n, -1) for w, n in zip((for_user, for_own), spans, strict=True)], dim=1
         )
     else:
-        weights = gate(frame.gates[task].linear, masked_mean(x, mask), frame.gates[task].k)[:, None]
+        weights = gate(frame.gates[task], masked_mean(x, mask))[:, None]
 
     def run(block: nn.Module, y: Tensor) -> Tensor:
         assert isinstance(block, EncoderBlock)
@@ -179,9 +181,9 @@ def test_gradients_equal_dense_and_uncached(attention: str) -> None:
         gradients.append((user.grad, own.grad, gates))
         if not layers:
             blocks = {k: p.grad.clone() for k, p in frame.named_parameters() if "gates" not in k and p.grad is not None}
-    (user, own, gates), (user_wanted, own_wanted, gates_wanted) = gradients
-    torch.testing.assert_close(user, user_wanted, atol=2e-5, rtol=1e-3)
-    torch.testing.assert_close(own, own_wanted, atol=2e-5, rtol=1e-3)
+    (of_user, of_own, gates), (user_wanted, own_wanted, gates_wanted) = gradients
+    torch.testing.assert_close(of_user, user_wanted, atol=2e-5, rtol=1e-3)
+    torch.testing.assert_close(of_own, own_wanted, atol=2e-5, rtol=1e-3)
     assert gates
     torch.testing.assert_close(gates, gates_wanted, atol=2e-5, rtol=1e-3)
     names = {id(p): k for k, p in frame.named_parameters()}
@@ -192,7 +194,7 @@ def test_gradients_equal_dense_and_uncached(attention: str) -> None:
             compared.add(name)
             found = blocks.get(name, torch.zeros_like(ours))
             wanted = torch.zeros_like(ours) if theirs.grad is None else theirs.grad
-            torch.testing.assert_close(found, wanted, atol=5e-5, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(found, wanted, atol=5e-5, rtol=1e-3, msg=partial("{}: {}".format, name))
     assert compared >= blocks.keys()
 
 
@@ -203,5 +205,6 @@ def test_lists_longer_than_a_chunk() -> None:
     batch = model.tables.embed(make_batch(make_schema(), candidates=(300,)))
     assert isinstance(model.model, CameNN)
     frame, tokens = model.model.frame, model.model._input(batch)
+    assert isinstance(frame, TransformerFrame)
     with torch.no_grad():
         torch.testing.assert_close(frame(tokens, ("cvr",))["cvr"], dense(frame, tokens, "cvr"), atol=2e-5, rtol=1e-4)

@@ -45,7 +45,7 @@ def test_weights_pass_gradients_unless_told(detach: bool) -> None:
         assert set(losses) == {"cvr", "text", "alignment", "image"}
         found.append({k: v.detach() for k, v in losses.items()})
         (losses["text"] + losses["alignment"] + losses["image"]).backward()
-        found.append({"match": fashion.match.weight.grad.clone()})  # type: ignore[union-attr]
+        found.append({"match": fashion.match.weight.grad.clone()})
     raw = torch.stack([3 * found[2][k] for k in ("text", "alignment", "image")]).requires_grad_()
     weights = adaptive_weights(raw.detach() if detach else raw)
     (weights * raw).sum().backward()

@@ -112,7 +112,7 @@ def test_specific_discriminator_stops_at_the_embeddings() -> None:
 
 def test_second_discriminator_plays_against_the_invariant_projection() -> None:
     """D1's own gradient is as ever; what reaches projection and embeddings is times -λ; weights are detached."""
-    gradients = {}
+    gradients: dict[float, tuple[Any, Any, Any]] = {}
     for strength in (-1.0, 0.25):  # -1 undoes the reversal
         fusion, e_NMD, mask_NM = make_fusion()
         fusion(e_NMD, mask_NM, strength).losses["second"].backward()
@@ -168,8 +168,8 @@ def test_property_gru_by_hand() -> None:
         return 1 / (1 + math.exp(-x))
 
     h, wanted = 0.0, []
-    for i, p in zip(items, properties, strict=True):
-        z = sigmoid(weights["W_z"] * p + weights["U_z"] * i + weights["b_z"])
+    for i, q in zip(items, properties, strict=True):
+        z = sigmoid(weights["W_z"] * q + weights["U_z"] * i + weights["b_z"])
         r = sigmoid(weights["W_r"] * i + weights["U_r"] * h + weights["b_r"])
         new = math.tanh(weights["W"] * i + weights["U"] * r * h + weights["b"])
         h = (1 - z) * h + z * new

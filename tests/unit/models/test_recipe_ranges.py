@@ -125,7 +125,7 @@ def test_every_field_has_a_default_and_can_be_read(kind: type[BaseRecipe]) -> No
 )
 def test_a_marker_means_the_same_to_pydantic(marked: Any) -> None:
     """What the runtime checks in plain Python and what is checked outside are one thing."""
-    hint = Annotated[float, marked] if isinstance(marked, Range) else marked
+    hint: Any = Annotated[float, marked] if isinstance(marked, Range) else marked
     number, wanted = hint.__origin__, hint.__metadata__[0]
     adapter: TypeAdapter[Any] = TypeAdapter(hint)
     for value in (-1e31, -2, -1, -0.5, 0, 0.5, 1, 2, 1e30, 1e31, INFINITY, -INFINITY, NAN):

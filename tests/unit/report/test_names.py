@@ -6,7 +6,9 @@ import datetime as dt
 from html.parser import HTMLParser
 from pathlib import Path
 
-from freshrank.report import facts, figures
+from features.times import run_cut
+from freshrank.analysis.listings import listings
+from freshrank.report import figures
 from freshrank.report.page import Gallery, Listing, LoopStep, Section, Table, render
 from tests.serving.bundles import CATEGORIES, ITEMS, ODD_ITEMS
 from tests.serving.world import happened
@@ -64,7 +66,7 @@ def test_a_plots_labels_cannot_end_its_script() -> None:
 
 
 def test_listings_keep_their_names_from_the_log_to_the_report(tmp_path: Path) -> None:
-    found = facts.titles(happened(tmp_path).write(), dt.date(2026, 1, 9))
+    found = listings(happened(tmp_path).write(), run_cut(dt.date(2026, 1, 9)))
     assert set(found) == set(ITEMS)
     for number, item in enumerate(ITEMS):
-        assert found[item]["category"] == (CATEGORIES[number % 3] or "") and found[item]["title"] == f"title of {item}"
+        assert found[item].category == (CATEGORIES[number % 3] or "") and found[item].title == f"title of {item}"

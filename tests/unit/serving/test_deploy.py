@@ -26,6 +26,8 @@ from serving.state import ServingFile, State
 from tests.serving.bundles import names
 from tests.serving.memory_triton import MemoryTriton
 
+pytestmark = pytest.mark.slow
+
 
 class Killed(BaseException):
     """The process died here."""
@@ -197,12 +199,13 @@ def test_what_cannot_serve_fails_and_leaves_the_champion(world: World, bundle: s
 
 def test_corrupt_bundles_are_refused_before_anything_happens(tmp_path: Path, bundles: Path) -> None:
     bundle = names(bundles)["one"]
-    for damage, match in (
+    damages: tuple[tuple[Callable[[Path], object], str], ...] = (
         (lambda b: (b / "dense.safetensors").write_bytes(b"x"), "corrupt.*dense.safetensors"),
         (lambda b: (b / "recipe.json").unlink(), "corrupt.*recipe.json"),
         (lambda b: (b / "code" / "evil.py").write_text("x", encoding="utf-8"), "corrupt.*evil.py"),
         (lambda b: (b / "SHA256SUMS").unlink(), "SHA256SUMS is missing"),
-    ):
+    )
+    for damage, match in damages:
         shutil.copytree(bundles / bundle, tmp_path / "copy" / bundle)
         shutil.copytree(bundles / ".names", tmp_path / "copy" / ".names")
         damage(tmp_path / "copy" / bundle)
@@ -289,7 +292,12 @@ def test_requests_in_flight_are_waited_for_before_their_version_leaves_triton(wo
         gateway.say(world.deploy(bundle).generation)
     deployer = world.deployer(request_timeout_s=7.0, drain_s=60.0, sleep=sleep, monotonic=lambda: clock["now"])
     load = world.triton.load
-    world.triton.load = lambda model: (loads.append(clock["now"]), load(model))[1]  # type: ignore[method-assign]
+
+    def timed(model: str) -> None:
+        loads.append(clock["now"])
+        load(model)
+
+    world.triton.load = timed  # type: ignore[method-assign]
     assert world.named(deployer.deploy(world.ids["other"]).retired) == ["one"]
     assert clock["acknowledged"] >= 3.0
     assert loads[0] == 0.0 and loads[-1] >= clock["acknowledged"] + 7.0  # of `other`; of what is left without `one`

@@ -74,9 +74,15 @@ def ask(gateway: TestClient, status: int = 200, **body: Any) -> dict[str, Any]:
     return dict(response.json())
 
 
+def queue_of(gateway: TestClient) -> Any:
+    """Impressions that wait for Kafka."""
+    app: Any = gateway.app
+    return app.state.impressions._queue.queue
+
+
 def impression(gateway: TestClient, request_id: str) -> Any:
     """The impression of a request, from the queue that waits for Kafka; it has to be a valid event."""
-    waiting = [each for each in gateway.app.state.impressions._queue.queue if each.request_id == request_id]
+    waiting = [each for each in queue_of(gateway) if each.request_id == request_id]
     assert len(waiting) == 1
     return decode("impressions", waiting[0].user_id.encode(), encode(waiting[0]), waiting[0].event_time_us)
 
@@ -265,7 +271,7 @@ def test_no_request_meets_a_bug_and_every_list_leaves_a_valid_impression(
     gateway: TestClient, user: str, candidates: list[str], context: dict[str, Any], time: str | None
 ) -> None:
     body = {"user_id": user, "candidates": candidates, "context": context, "time": time}
-    queue = gateway.app.state.impressions._queue.queue
+    queue = queue_of(gateway)
     before = len(queue)
     response = gateway.post("/rank", content=json.dumps(body), headers={"content-type": "application/json"})
     assert response.status_code in (200, 422), response.text
@@ -273,7 +279,7 @@ def test_no_request_meets_a_bug_and_every_list_leaves_a_valid_impression(
         assert set(response.json()["error"]) == {"code", "field", "value", "remedy"} and len(queue) == before
         return
     logged = queue[-1]
-    event = decode("impressions", logged.user_id.encode(), encode(logged), logged.event_time_us)
+    event: Any = decode("impressions", logged.user_id.encode(), encode(logged), logged.event_time_us)
     assert [item.item_id for item in event.items] == [item["item_id"] for item in response.json()["items"]]
     assert sorted(item.item_id for item in event.items) == sorted(candidates) and event.user_id == user
 

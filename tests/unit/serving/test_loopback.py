@@ -9,7 +9,8 @@ import pytest
 
 from freshrank.commands import rank
 from freshrank.demo import live
-from serving.gateway.scores import Scores, Served, ServedInput
+from serving.gateway.scores import Scores, Served
+from serving.inputs import ServedInput
 from serving.state import State, Version
 from serving.triton import Triton
 from tests.serving import grpc_triton, http_gateway

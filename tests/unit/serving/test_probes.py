@@ -18,6 +18,8 @@ from tests.serving.bundles import names
 from trainer.probes import read_probes
 from trainer.runtime.scorer import Scorer
 
+pytestmark = pytest.mark.slow
+
 VERSION = Version("model", 1, State.LOADED)
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,8 @@ from simulator.city.policy import log_lists
 from simulator.city.simulate import City, Request
 from simulator.city.tables import CATEGORIES
 
+pytestmark = pytest.mark.slow
+
 DAYS = 6
 SMALL = CityConfig.small(photos=False)
 
@@ -36,8 +39,8 @@ def events() -> list[Record]:
 
 
 @pytest.fixture(scope="module")
-def values(events: list[Record]) -> dict[str, list[dict]]:
-    by_topic: dict[str, list[dict]] = defaultdict(list)
+def values(events: list[Record]) -> dict[str, list[dict[str, Any]]]:
+    by_topic: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for event in events:
         if event.value is not None:
             by_topic[event.topic].append({**json.loads(event.value), "at": event.time_us})
@@ -73,7 +76,7 @@ def test_every_event_is_valid_and_in_order(events: list[Record]) -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_weeks_of_purchases_come_first(values: dict[str, list[dict]]) -> None:
+def test_weeks_of_purchases_come_first(values: dict[str, list[dict[str, Any]]]) -> None:
     start = day_start(SMALL.start)
     before = [one for one in values["purchases"] if one["at"] < start]
     assert len(before) > 14 * 60 and all("request_id" not in one for one in before)
@@ -95,7 +98,7 @@ def test_only_live_listings_are_shown(events: list[Record]) -> None:
     assert len(live) == SMALL.listings
 
 
-def test_click_and_purchase_rates(values: dict[str, list[dict]]) -> None:
+def test_click_and_purchase_rates(values: dict[str, list[dict[str, Any]]]) -> None:
     shown = len(values["impressions"]) * SMALL.shown
     clicks = len(values["clicks"])
     bought = sum("request_id" in one for one in values["purchases"])
@@ -149,12 +152,14 @@ def test_goods_are_bought_again_after_their_cycle() -> None:
 
 def test_dirt_is_at_its_rate() -> None:
     config = CityConfig(photos=False, listings=4000, warm_up_days=0)
-    rates, kinds = [], Counter()
+    rates: list[float] = []
+    kinds: Counter[str] = Counter()
     for seed in (0, 1):
         city = City(config, seed)
         list(islice(city.catalogue_events(config.start), 1))
         listings = city.catalogue.listings
-        rates.append(np.mean([bool(a or b) for a, b in zip(listings.dirt_text, listings.dirt_photo, strict=True)]))
+        dirty = [bool(a or b) for a, b in zip(listings.dirt_text, listings.dirt_photo, strict=True)]
+        rates.append(sum(dirty) / len(dirty))
         kinds.update(listings.dirt_text + listings.dirt_photo)
     assert abs(np.mean(rates) - config.dirt.rate) < 0.04
     text = sum(kinds[name] for name, _ in config.dirt.text)
@@ -186,7 +191,7 @@ def test_looks_fall_with_position() -> None:
             clicks[place[one["request_id"], one["item_id"]]] += 1
     slope = np.polyfit(np.log1p(np.arange(config.shown)), np.log(clicks), 1)[0]
     assert slope == pytest.approx(-0.6, abs=0.06)
-    assert examination(config, 0) == 1.0
+    assert examination(config, np.zeros(1)) == 1.0
 
 
 def test_propensities_are_exact() -> None:
@@ -206,8 +211,8 @@ def test_propensities_are_exact() -> None:
     assert worst < 4.5
 
 
-def test_young_listings_have_their_places(values: dict[str, list[dict]]) -> None:
-    born = {}
+def test_young_listings_have_their_places(values: dict[str, list[dict[str, Any]]]) -> None:
+    born: dict[str, int] = {}
     for one in values["items"]:
         born.setdefault(one["item_id"], one["at"])
     uniform = 0
@@ -220,9 +225,9 @@ def test_young_listings_have_their_places(values: dict[str, list[dict]]) -> None
     assert abs(uniform / len(values["impressions"]) - SMALL.uniform_share) < 0.05
 
 
-def test_uniform_propensities(values: dict[str, list[dict]]) -> None:
+def test_uniform_propensities(values: dict[str, list[dict[str, Any]]]) -> None:
     """Under the uniform policy they are one over what is left of the pool."""
-    born = {}
+    born: dict[str, int] = {}
     for one in values["items"]:
         born.setdefault(one["item_id"], one["at"])
     checked = 0
@@ -304,7 +309,9 @@ def test_oracle_beats_popularity_beats_random() -> None:
     city.skip(config.start, 4)
     looked = examination(config, np.arange(config.shown))
     popularity: dict[str, float] = {}
-    oracle, popular, random = [], [], []
+    oracle: list[float] = []
+    popular: list[float] = []
+    random: list[float] = []
     for request in city.requests(config.start + dt.timedelta(days=4)):
         truth = city.expected(request)
         if not popularity:

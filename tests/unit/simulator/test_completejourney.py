@@ -18,6 +18,8 @@ from simulator.completejourney.data import Basket, Journey, week_start
 from simulator.completejourney.photos import Photos, class_of
 from simulator.completejourney.replay import replay
 
+pytestmark = pytest.mark.slow
+
 FROM = day_start(dt.date(2017, 3, 5))
 TO = FROM + 2 * DAY  # a promotion week begins on the second day
 

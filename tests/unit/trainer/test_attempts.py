@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,12 @@ import pytest
 
 from features import atomic
 from features.errors import DataError, NotReadyError, UsageError, WorkerDiedError
+from tests.stack import until
 from trainer.attempts import Attempt, TrainingError, note_error, note_memory, peak_memory
 from trainer.job import Job
+from trainer.launch import launch
+from trainer.recipes import checked_recipe
+from trainer.settings import TrainSettings
 
 KILLED, ENDED = -signal.SIGKILL, -signal.SIGTERM
 
@@ -20,7 +27,9 @@ KILLED, ENDED = -signal.SIGKILL, -signal.SIGTERM
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     """A training of which nothing is read but its folder."""
-    return Job("w", None, str(tmp_path / "checkpoints"), "lr", {}, {})
+    return Job(
+        "w", None, str(tmp_path / "checkpoints"), "lr", checked_recipe("lr", {}), TrainSettings.model_validate({})
+    )
 
 
 def checkpoint(job: Job, step: int) -> None:
@@ -113,8 +122,31 @@ def test_a_workers_own_error_comes_out(error: Any, job: Job) -> None:
     code = note_error(job, 1, error)
     note_error(job, 0, RuntimeError("Connection closed by peer"))
     found = one.judge(1, {1: code, 0: KILLED})
-    assert type(found) is type(error) and str(found) == str(error)
-    assert found is not None and found.exit_code == error.exit_code == code
+    assert found is not None and type(found) is type(error) and str(found) == str(error)
+    assert found.exit_code == error.exit_code == code
+
+
+def test_a_stop_on_request_is_no_death(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM, as Airflow sends it to a task that is cleared: the launcher is stopped, nothing is left or counted."""
+    popen, before, children = subprocess.Popen, signal.getsignal(signal.SIGTERM), []
+
+    def sleeper(*_: Any, **__: Any) -> subprocess.Popen[bytes]:
+        children.append(popen(["sleep", "600"]))
+        return children[0]
+
+    def ask() -> None:
+        until(lambda: signal.getsignal(signal.SIGTERM) is not before, "a handler")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("trainer.launch.subprocess.Popen", sleeper)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask)
+        with pytest.raises(SystemExit) as ended:
+            launch(job, 1, tmp_path)
+        asked.result()
+    assert ended.value.code == 128 + signal.SIGTERM and children[0].returncode == ENDED
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not Attempt(job).folder.exists() and not Attempt(job).death.exists()
 
 
 def test_a_worker_under_torchrun_says_its_error_itself(job: Job, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,9 +21,12 @@ from tests.serving.bundles import ITEMS, WIDTHS, make_bundle, sha, write_tokens
 from tests.serving.memory_triton import MemoryTriton
 from trainer.bundle import _sums, load_scorer, made_before
 from trainer.evaluate.run import evaluate
+from trainer.job import Job, _incumbent
+from trainer.recipes import checked_recipe
 from trainer.runtime.errors import BundleError
 from trainer.runtime.scorer import FORMAT, Scorer
 from trainer.runtime.tokens import TokenReader
+from trainer.settings import TrainSettings
 from trainer.tokens import copy_tokens
 
 
@@ -63,6 +66,15 @@ def test_a_bundle_of_another_format_counts_as_not_made(tmp_path: Path) -> None:
     assert made_before(noted, bundles) is None  # gone
     noted.write_text(json.dumps({"bundle": old.name}), encoding="utf-8")
     assert made_before(noted, bundles) is None
+
+
+def test_weights_of_another_format_are_not_carried(tmp_path: Path) -> None:
+    old = of_format(tmp_path / make_bundle(tmp_path, "one"), FORMAT - 1)
+    job = Job(
+        "window", None, "checkpoints", "camenn", checked_recipe("camenn", {}), TrainSettings.model_validate({}),
+        incumbent=str(old),
+    )  # fmt: skip
+    assert _incumbent(job, None) == (None, "the incumbent is a bundle of another format")
 
 
 def test_a_bundles_tokens_are_the_stores(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ from trainer.runtime.models.deepfm import DeepFM
 from trainer.tokens import TokenStore
 from trainer.train import Run, accept_best, train
 
+pytestmark = pytest.mark.slow
+
 AT = 5  # the batch that is harmed; the look after batch 3 found a best checkpoint
 NAN = math.nan
 
@@ -164,9 +166,10 @@ def test_tokens_that_are_not_finite_stop_training(made: Made, tmp_path: Path) ->
     shutil.copytree(made.tokens, tokens)
     store = TokenStore(tokens)
     row = int(store.rows([sha("photo 5")])[0])
-    whole = np.memmap(tokens / "image_global.f16", "<f2", "r+").reshape(-1, store.widths.image_width)
+    file = np.memmap(tokens / "image_global.f16", "<f2", "r+")
+    whole = file.reshape(-1, store.widths.image_width)
     whole[row] = NAN
-    whole.flush()
+    file.flush()
     recipe = {"width": 8, "title_filters": 2, "title_windows": [2], "hidden": [4], "history_items": 2}
     job = job_of(replace(made, tokens=tokens), tmp_path, "marn", recipe)
     for _ in range(2):

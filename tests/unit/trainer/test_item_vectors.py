@@ -20,6 +20,8 @@ from trainer.runtime.models.marn import MARN
 from trainer.runtime.scorer import Scorer
 from trainer.train import train
 
+pytestmark = pytest.mark.slow
+
 WIDTHS = Widths(text_tokens=16, text_width=6, image_width=8)
 
 

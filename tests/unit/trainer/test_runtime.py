@@ -17,6 +17,8 @@ from trainer.bundle import make_bundle
 from trainer.probes import read_probes
 from trainer.train import train
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 PYTHON = ROOT / ".envs" / "triton" / "bin" / "python"
 ALLOWED = {"torch", "numpy", "safetensors", *sys.stdlib_module_names}

@@ -29,6 +29,8 @@ from trainer.train import Run, train
 from trainer.trainee import Trainee, total
 from trainer.validate import Seen
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
@@ -64,7 +66,7 @@ def test_tables_move_as_plain_adagrad_moves_them(exact: bool, start: float, made
         for _, batch in zip(range(3), run.training.epoch(Position()), strict=False):
             for model in (run.model, trainee):
                 torch.manual_seed(0)
-                total(model(batch.encoded)).backward()  # type: ignore[no-untyped-call]
+                total(model(batch.encoded)).backward()
             optimiser.step()
             optimiser.zero_grad()
         found = {key: local(value) for key, value in run.model.state_dict().items()}
@@ -173,7 +175,7 @@ def test_looks_without_gain_end_the_training(made: Made, tmp_path: Path, monkeyp
 
 def test_two_workers_of_unequal_shares_move_as_one(made: Made, tmp_path: Path) -> None:
     """Gradients are averaged over workers; weighed by their candidates they are those of the whole batch."""
-    settings = {"requests_per_batch": 5, "negatives_kept": 0.6}
+    settings: dict[str, Any] = {"requests_per_batch": 5, "negatives_kept": 0.6}
     job = make_job(made, tmp_path, "deepfm", {"width": 4, "hidden": [4], "dropout": 0.0}, **settings)
     with one_worker(tmp_path):
         run = Run(job, prepare(job))
@@ -181,7 +183,7 @@ def test_two_workers_of_unequal_shares_move_as_one(made: Made, tmp_path: Path) -
         shares = [Stream(part, encoding, items, 5, rank=rank, workers=2) for rank in (0, 1)]
         batches = [next(stream.epoch(Position())) for stream in (run.training, *shares)]
         gradients: list[dict[str, Tensor]] = []
-        run.dense.step = lambda _: gradients.append(  # type: ignore[method-assign]
+        run.dense.step = lambda _: gradients.append(  # type: ignore[method-assign, assignment, misc]
             {name: p.grad.clone() for name, p in run.dense.parameters.items() if p.grad is not None}
         )
         for batch in batches:

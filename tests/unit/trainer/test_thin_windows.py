@@ -19,8 +19,11 @@ from trainer.evaluate.figures import Figures
 from trainer.evaluate.gate import blessed, judge
 from trainer.evaluate.run import evaluate
 from trainer.popularity import make_popularity
+from trainer.result import Result
 from trainer.settings import GateSettings
-from trainer.train import Result, train
+from trainer.train import train
+
+pytestmark = pytest.mark.slow
 
 Rows = list[dict[str, Any]]
 LENIENT = GateSettings.model_validate(

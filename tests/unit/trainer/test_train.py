@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,12 @@ from trainer.launch import launch
 from trainer.popularity import make_popularity
 from trainer.probes import read_probes
 from trainer.runtime.lookup import Lookup
-from trainer.runtime.models.registry import model_class, parse_recipe
+from trainer.runtime.models.registry import model_class
 from trainer.runtime.scorer import Scorer
 from trainer.tokens import TokenStore
 from trainer.train import Run, train
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -66,7 +69,7 @@ def final(job: Job) -> dict[str, torch.Tensor]:
 def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], atol: float = 0.0) -> None:
     assert one.keys() == other.keys()
     for name, value in one.items():
-        torch.testing.assert_close(value, other[name], atol=atol, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(value, other[name], atol=atol, rtol=0, msg=partial("{}: {}".format, name))
 
 
 def torchrun(job: Job, workers: int) -> subprocess.Popen[bytes]:
@@ -76,7 +79,9 @@ def torchrun(job: Job, workers: int) -> subprocess.Popen[bytes]:
         "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1",
         "-m", "trainer.train", str(job.folder / "job.json"),
     ]  # fmt: skip
-    environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    temporary = job.folder.parent / "tmp"
+    temporary.mkdir(exist_ok=True)
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
     return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -87,7 +92,7 @@ def test_sharded_lookup_equals_the_plain_one(made: Made, tmp_path: Path) -> None
         weights = {table_name(t): weight for t, weight in initial(run.lookup.layout, 0)}
         fill(run.model, weights, {})
         schema = run.prepared.encoding.schema
-        plain = Lookup(schema, model_class(job.model).spaces(schema, parse_recipe(job.model, job.recipe)))
+        plain = Lookup(schema, model_class(job.model).spaces(schema, job.recipe))
         for t in plain.layout:
             with torch.no_grad():
                 plain.weight(t.space, t.table).copy_(weights[table_name(t)][:, : t.width])
@@ -167,9 +172,10 @@ def test_a_number_that_is_not_finite_on_one_worker_stops_both(
     shown = Counter(item for row in rows for item in {*row["cand_item"], *row["buy_item"], *row["beh_item"]})
     rare = next(item for item, _ in reversed(shown.most_common()) if int(item[1:]) > 2)
     store = TokenStore(tokens)
-    vectors = np.memmap(tokens / "image_global.f16", "<f2", "r+").reshape(-1, store.widths.image_width)
+    file = np.memmap(tokens / "image_global.f16", "<f2", "r+")
+    vectors = file.reshape(-1, store.widths.image_width)
     vectors[int(store.rows([sha(f"photo {rare[1:]}")])[0])] = np.nan
-    vectors.flush()
+    file.flush()
     recipe = {"width": 8, "title_filters": 2, "title_windows": [2], "hidden": [4], "history_items": 2}
     job = job_of(replace(made, tokens=tokens), tmp_path, model="marn", recipe=recipe, requests_per_batch=4)
     prepare(job)

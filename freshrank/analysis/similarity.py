@@ -1,23 +1,17 @@
-"""What a bundle thinks of the catalogue: which listings' text and photo disagree, and how alike the two look to it."""
+"""How alike texts and photos look to a bundle, each modality alone: the paper's Figures 4 and 5."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from trainer.bundle import load_scorer
-from trainer.data.window import chunks, raw, select
+from freshrank.analysis.catalogue import each_listing
 from trainer.runtime.encoding import Raw
 from trainer.runtime.scorer import Scorer
-from trainer.tokens import TokenStore
-
-ALIGNMENT = ("ita_logit", "tia_logit")
 
 
 @dataclass(frozen=True)
@@ -41,32 +35,6 @@ class Similarity:
         return diagonal_contrast(torch.tensor(values))
 
 
-def load(bundle: Path, tokens: TokenStore | None) -> Scorer:
-    """A bundle's scorer on the token store as it is, as the serving runtime sees it."""
-    return load_scorer(bundle, tokens)
-
-
-def alignment_scores(files: Sequence[Path], scorer: Scorer) -> dict[str, float]:
-    """How well the bundle thinks that text and photo of each listing of a day belong together.
-
-    Args:
-        files: The day's requests.
-        scorer: The bundle.
-
-    Returns:
-        Item → mean of its ITA and TIA logits, for listings that have both text and photo; empty where the model has
-        no such tasks.
-    """
-    if scorer.content is None or not set(ALIGNMENT) <= set(scorer.outputs):
-        return {}
-    found: dict[str, float] = {}
-    for listing in _listings(files, scorer, set()):
-        logits = scorer.score_raw(listing)
-        mean = np.mean([logits[name] for name in ALIGNMENT], axis=0)
-        found |= {str(item): float(value) for item, value in zip(listing.columns["cand_item"], mean, strict=True)}
-    return found
-
-
 def similarity(files: Sequence[Path], scorer: Scorer, seed: int, chosen: Sequence[str]) -> Similarity | None:
     """Each modality alone through the shared bottom, mean-pooled, as the paper's Figures 4 and 5.
 
@@ -83,7 +51,7 @@ def similarity(files: Sequence[Path], scorer: Scorer, seed: int, chosen: Sequenc
     """
     if not hasattr(scorer.ranker, "modality_vectors") or scorer.content is None:
         return None
-    parts = list(_listings(files, scorer, set(), only=set(chosen)))
+    parts = list(each_listing(files, scorer, set(chosen)))
     if not parts:
         return None
     items = [str(item) for part in parts for item in part.columns["cand_item"]]
@@ -111,19 +79,3 @@ def _cosines(scorer: Scorer, parts: Sequence[Raw]) -> list[list[float]]:
         images.append(image_ID[content.candidate_S])
     found: list[list[float]] = cosines(torch.cat(texts), torch.cat(images)).tolist()
     return found
-
-
-def _listings(files: Sequence[Path], scorer: Scorer, have: set[str], only: set[str] | None = None) -> Iterator[Raw]:
-    """Each listing with text and photo once, in the request that showed it first."""
-    assert scorer.content is not None
-    tokens, columns = scorer.content.tokens, sorted({*scorer.encoding.columns(), "cand_item"})
-    for chunk in chunks(files, columns, 256):
-        found = raw(chunk, columns)
-        ok = (tokens.rows(found.columns["cand_text_sha"]) >= 0) & (tokens.rows(found.columns["cand_image_sha"]) >= 0)
-        kept: npt.NDArray[np.bool_] = np.zeros(len(ok), bool)
-        for at, item in enumerate(found.columns["cand_item"].tolist()):
-            if ok[at] and item not in have and (only is None or item in only):
-                have.add(item)
-                kept[at] = True
-        if kept.any():
-            yield select(found, np.arange(chunk.rows.num_rows), kept)

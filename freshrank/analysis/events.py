@@ -1,9 +1,9 @@
-"""What a run left in its stack, read for the report."""
+"""What came in, and what became of it: counts by day, and delays."""
 
 from __future__ import annotations
 
 import datetime as dt
-import json
+from dataclasses import dataclass
 from typing import Any
 
 from features.database import connect
@@ -11,12 +11,6 @@ from features.eventlog.read import EventLog
 from features.events import EVENTS
 from features.layout import Layout
 from features.times import run_cut
-
-
-def step(layout: Layout, day: dt.date, name: str) -> dict[str, Any]:
-    """What a step of a day's run left; empty where it left nothing."""
-    file = layout.step(day, name)
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
 
 def events_by_day(layout: Layout, until: dt.date) -> dict[str, dict[str, int]]:
@@ -34,22 +28,36 @@ def events_by_day(layout: Layout, until: dt.date) -> dict[str, dict[str, int]]:
     found = {}
     for topic in EVENTS:
         view = log.relation(con, topic, known_before=run_cut(until))
-        rows = con.sql(f"SELECT event_date::VARCHAR, count(*) FROM {view} GROUP BY 1 ORDER BY 1").fetchall()  # noqa: S608
+        rows = con.sql(f"SELECT event_date::VARCHAR, count(*) FROM {view} GROUP BY 1 ORDER BY 1").fetchall()
         found[topic] = {str(day): int(count) for day, count in rows}
     return found
 
 
-def requests_by_day(layout: Layout) -> dict[str, dict[str, int]]:
-    """Labelled requests by day: requests, shown, clicked, purchased."""
+@dataclass(frozen=True)
+class DayCounts:
+    """Labelled requests of a day.
+
+    Args:
+        requests: Requests.
+        shown: Items shown.
+        clicked: Those that were clicked.
+        purchased: Those that were bought.
+    """
+
+    requests: int
+    shown: int
+    clicked: int
+    purchased: int
+
+
+def requests_by_day(layout: Layout) -> dict[str, DayCounts]:
+    """Labelled requests by day."""
     rows = _requests(
         layout,
         "SELECT event_date::VARCHAR, count(*), sum(len(cand_item)), sum(list_sum(clicked)), sum(list_sum(purchased)) "
         "FROM requests GROUP BY 1 ORDER BY 1",
     )
-    return {
-        str(day): {"requests": int(n), "shown": int(shown), "clicked": int(clicked), "purchased": int(bought)}
-        for day, n, shown, clicked, bought in rows
-    }
+    return {str(day): DayCounts(*map(int, counts)) for day, *counts in rows}
 
 
 def delays(layout: Layout) -> list[float]:
@@ -67,24 +75,3 @@ def _requests(layout: Layout, query: str) -> list[tuple[Any, ...]]:
     con = connect()
     con.register("requests", DeltaTable(layout.table("requests")).to_pyarrow_dataset())
     return con.sql(query).fetchall()
-
-
-def titles(layout: Layout, until: dt.date) -> dict[str, dict[str, Any]]:
-    """Listings as last known: title, photo's blob hash, category, price.
-
-    Args:
-        layout: Where the log lies.
-        until: The last run's day.
-    """
-
-    con = connect()
-    view = EventLog(layout).relation(con, "items", known_before=run_cut(until))
-    rows = con.sql(
-        f"SELECT item_id, arg_max(title, known_time), arg_max(image_uri, known_time), "  # noqa: S608
-        f"arg_max(category_id, known_time), arg_max(price_minor, known_time) "
-        f"FROM {view} WHERE NOT gone GROUP BY 1"
-    ).fetchall()
-    return {
-        str(item): {"title": title or "", "image_uri": uri or "", "category": category or "", "price_minor": price}
-        for item, title, uri, category, price in rows
-    }

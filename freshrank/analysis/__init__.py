@@ -1,0 +1,1 @@
+"""What event log and bundles say of days that were lived, for any arms and any source."""
