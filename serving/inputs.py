@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class ServedInput:
+    """An input of a served model.
+
+    Args:
+        name: Its name in Triton.
+        kind: `string`, `float` or `int64`.
+        column: The raw column it carries.
+        level: What there is one value of: `request`, `candidate`, or an entry of a history.
+    """
+
+    name: str
+    kind: str
+    column: str
+    level: str
+
+    def missing(self, candidates: int) -> Any:
+        """The column's value where it is missing, for so many candidates."""
+        if self.level == "candidate":
+            return [None] * candidates
+        return None if self.level == "request" else []
 
 
 def to_array(value: Any, kind: str) -> npt.NDArray[Any]:
@@ -34,22 +58,21 @@ def to_array(value: Any, kind: str) -> npt.NDArray[Any]:
 
 
 def request_inputs(
-    inputs: Iterable[tuple[str, str, str]], columns: Mapping[str, Any], candidates: int
+    inputs: Iterable[ServedInput], columns: Mapping[str, Any], candidates: int
 ) -> dict[str, npt.NDArray[Any]]:
     """A request's raw columns as a served model's inputs; what a request lacks is missing, for each candidate.
 
     Args:
-        inputs: (input, kind, column) of each.
+        inputs: What the model wants.
         columns: Raw column → value, or list of values.
         candidates: How many there are.
 
     Example:
-        >>> request_inputs([("cand__i_price", "float", "i_price")], {}, 2)
+        >>> request_inputs([ServedInput("cand__i_price", "float", "i_price", "candidate")], {}, 2)
         {'cand__i_price': array([nan, nan], dtype=float32)}
     """
     found = {}
-    for name, kind, column in inputs:
-        missing: Any = [None] * candidates if name.startswith("cand__") else [] if name.startswith("hist__") else None
-        value = columns.get(column)
-        found[name] = to_array(missing if value is None else value, kind)
+    for wanted in inputs:
+        value = columns.get(wanted.column)
+        found[wanted.name] = to_array(wanted.missing(candidates) if value is None else value, wanted.kind)
     return found

@@ -11,7 +11,7 @@ import torch
 
 from features.errors import UsageError
 from trainer.data.window import KEYS, chunks, raw, select
-from trainer.runtime.encoding import PREFIXES, newest
+from trainer.runtime.encoding import HISTORY_ITEMS, newest
 from trainer.runtime.scorer import Scorer
 
 REQUESTS = 32  # encoded at once
@@ -49,7 +49,7 @@ def item_vectors(scorer: Scorer, files: Sequence[Path]) -> pa.Table:
             groups = [("candidate", part.columns["cand_item"], part.counts["candidate"], made.pop("candidate"))]
             for name, past_ND in made.items():
                 kept, counts = newest(part.counts[name], scorer.encoding.lengths[name])
-                groups.append(("behaviour", part.columns[f"{PREFIXES[name]}_item"][kept], counts, past_ND))
+                groups.append(("behaviour", part.columns[HISTORY_ITEMS[name]][kept], counts, past_ND))
             for role, items, counts, vectors in groups:
                 as_of = np.repeat(times, counts).tolist()
                 for item, time, vector in zip(items.tolist(), as_of, vectors.tolist(), strict=True):

@@ -71,7 +71,7 @@ def write_probes(work: Path, probes: list[Raw]) -> None:
     types = {"float": pa.float32(), "int64": pa.int64(), "string": pa.string()}
     fields = []
     for i in scorer.inputs:
-        fields.append((i.column, types[i.kind] if i.name.startswith("user__") else pa.list_(types[i.kind])))
+        fields.append((i.column, types[i.kind] if i.level == "request" else pa.list_(types[i.kind])))
     fields += [(name, pa.list_(pa.float32())) for name in scorer.outputs]
     rows = []
     for place, probe in enumerate(probes):
@@ -83,7 +83,7 @@ def write_probes(work: Path, probes: list[Raw]) -> None:
         row: dict[str, Any] = {name: value.tolist() for name, value in scores.items()}
         for i in scorer.inputs:
             values = inputs[i.name].tolist()
-            row[i.column] = values[0] if i.name.startswith("user__") else values
+            row[i.column] = values[0] if i.level == "request" else values
         rows.append(row)
     pq.write_table(pa.Table.from_pylist(rows, pa.schema(fields)), work / "probes.parquet")
 

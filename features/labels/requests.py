@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from features import facts
 from features.database import literal
+from features.dictionary import arrow_schema
 from features.labels.attribution import NAMED_LOOKBACK_US, attribute
+from features.labels.columns import EVENT_DATE, columns
 from features.labels.history import LOOKBACK_US, build_histories
 from features.layout import Layout
 from features.scalars import text_sql
@@ -34,25 +36,7 @@ def serving_cutoff_sql(moment: str) -> str:
 
 def schema(settings: FeatureSettings) -> pa.Schema:
     """Columns of `lake/requests`, in order."""
-    import pyarrow as pa
-
-    text, i64 = pa.string(), pa.int64()
-    flags = pa.list_(pa.int8())
-    return pa.schema(
-        [
-            ("request_id", text), ("user_id", text), ("event_time", i64), ("known_time", i64), ("feature_cutoff", i64),
-            ("policy", text), ("arm", text), ("bundle_id", text),
-            *((f"ctx_{name}", text) for name in settings.context),
-            ("buy_item", pa.list_(text)), ("buy_time", pa.list_(i64)), ("buy_category", pa.list_(text)),
-            ("buy_shop", pa.list_(text)), ("beh_item", pa.list_(text)), ("beh_type", flags),
-            ("beh_time", pa.list_(i64)),
-            ("cand_item", pa.list_(text)), ("cand_position", pa.list_(pa.int16())),
-            ("cand_propensity", pa.list_(pa.float64())), ("cand_text_sha", pa.list_(text)),
-            ("cand_image_sha", pa.list_(text)), ("clicked", flags), ("carted", flags), ("purchased", flags),
-            ("delay_s", pa.list_(pa.int32())), ("gmv_minor", pa.list_(i64)), ("mature", pa.bool_()),
-            ("event_date", pa.date32()),
-        ]
-    )  # fmt: skip
+    return arrow_schema((*columns(settings.context), EVENT_DATE))
 
 
 def load(con: DuckDBPyConnection, layout: Layout, days: Sequence[dt.date], *, cut_us: int, horizon_us: int) -> None:

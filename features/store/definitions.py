@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from features.database import pattern
+from features.labels.columns import HISTORIES
 from features.layout import Layout
 from features.settings import FeatureSettings
 
@@ -33,12 +34,18 @@ class Feature:
         type: `text` is categorical, `number` is float64; `texts` and `ints` are lists.
         meaning: One line.
         hidden: An input of crosses that is no feature of its own.
+        unit: Unit of a number; empty where it has none.
+        span_h: Hours that a statistic looks back over, or None.
+        domain: What its values are values of (`features.dictionary.Column`); its own name by default.
     """
 
     name: str
     type: Type
     meaning: str
     hidden: bool = False
+    unit: str = ""
+    span_h: int | None = None
+    domain: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,57 +97,57 @@ class Definitions:
 def define(settings: FeatureSettings) -> Definitions:
     """The features that the settings' fields give."""
     place = (
-        Feature("{}_latitude", "number", "degrees", hidden=True),
-        Feature("{}_longitude", "number", "degrees", hidden=True),
+        Feature("{}_latitude", "number", "where it is", hidden=True, unit="degrees"),
+        Feature("{}_longitude", "number", "where it is", hidden=True, unit="degrees"),
     )
     user = (
         *(Feature(f"u_{name}", "text", f"the profile's {name}") for name in settings.user),
-        *(Feature(feature.name.format("u"), feature.type, feature.meaning, hidden=True) for feature in place),
-        Feature("u_buys_30d", "number", "purchases of 30 days"),
-        Feature("u_spend_30d", "number", "money spent in 30 days, minor units"),
-        Feature("u_clicks_7d", "number", "clicks of 7 days"),
-        Feature("u_requests_7d", "number", "requests of 7 days"),
-        Feature("u_mean_price", "number", "mean price paid a piece over the newest 50 purchases, minor units"),
-        Feature("u_days_since_last", "number", "days since the last purchase"),
+        *(replace(feature, name=feature.name.format("u")) for feature in place),
+        Feature("u_buys_30d", "number", "purchases of 30 days", span_h=30 * 24),
+        Feature("u_spend_30d", "number", "money spent in 30 days", unit="minor units", span_h=30 * 24),
+        Feature("u_clicks_7d", "number", "clicks of 7 days", span_h=7 * 24),
+        Feature("u_requests_7d", "number", "requests of 7 days", span_h=7 * 24),
+        Feature("u_mean_price", "number", "mean price paid a piece over the newest 50 purchases", unit="minor units"),
+        Feature("u_days_since_last", "number", "from the last purchase to the cutoff", unit="days"),
     )
-    histories = (
-        Feature("buy_item", "texts", "newest 50 purchases, newest last"),
-        Feature("buy_time", "ints", "their event times, µs"),
-        Feature("buy_category", "texts", "their categories; empty: unknown"),
-        Feature("buy_shop", "texts", "their shops; empty: unknown"),
-        Feature("beh_item", "texts", "newest 100 clicks, carts and purchases, newest last"),
-        Feature("beh_type", "ints", "0 click, 1 cart, 2 purchase"),
-        Feature("beh_time", "ints", "their event times, µs"),
+    histories = tuple(
+        Feature(column.name, "texts" if column.dtype == "list<string>" else "ints", column.meaning, unit=column.unit)
+        for column in HISTORIES
     )
     item = (
-        Feature("i_shop", "text", "who sells it"),
-        Feature("i_brand", "text", "its brand"),
-        Feature("i_category", "text", "its category"),
+        Feature("i_shop", "text", "who sells it", domain="shop_id"),
+        Feature("i_brand", "text", "its brand", domain="brand_id"),
+        Feature("i_category", "text", "its category", domain="category_id"),
         *(Feature(f"i_{name}", "text", f"its attribute {name}") for name in settings.item),
-        *(Feature(feature.name.format("i"), feature.type, feature.meaning, hidden=True) for feature in place),
-        Feature("i_price", "number", "its price, minor units"),
-        Feature("i_weight", "number", "grams"),
+        *(replace(feature, name=feature.name.format("i")) for feature in place),
+        Feature("i_price", "number", "its price", unit="minor units"),
+        Feature("i_weight", "number", "its weight", unit="g"),
         *(Feature(f"i_{name}", "number", f"its attribute {name}") for name in settings.item_numbers),
-        Feature("i_available", "number", "1 where it can be bought, 0 where not or gone"),
-        Feature("i_age_hours", "number", "hours since the first known listing"),
+        Feature("i_available", "number", "1 where it can be bought, 0 where not or gone; null: unknown item"),
+        Feature("i_age_hours", "number", "from the first known listing to the cutoff", unit="hours"),
         Feature("i_discount", "number", "1 - price / highest price listed within 30 days"),
-        Feature("i_exposures_7d", "number", "times shown in 7 days"),
-        Feature("i_clicks_7d", "number", "clicks of 7 days"),
-        Feature("i_purchases_7d", "number", "purchases of 7 days"),
-        Feature("i_gmv_7d", "number", "money paid for it in 7 days, minor units"),
-        Feature("i_ctr_7d", "number", "clicks an exposure, shrunk to the mean of all items"),
-        Feature("i_cvr_7d", "number", "purchases an exposure, shrunk to the mean of all items"),
+        Feature("i_exposures_7d", "number", "times shown in 7 days", span_h=7 * 24),
+        Feature("i_clicks_7d", "number", "clicks of 7 days", span_h=7 * 24),
+        Feature("i_purchases_7d", "number", "purchases of 7 days", span_h=7 * 24),
+        Feature("i_gmv_7d", "number", "money paid for it in 7 days", unit="minor units", span_h=7 * 24),
+        Feature("i_ctr_7d", "number", "clicks an exposure, shrunk to the mean of all items", span_h=7 * 24),
+        Feature("i_cvr_7d", "number", "purchases an exposure, shrunk to the mean of all items", span_h=7 * 24),
     )
     crosses = (
         Feature("x_item_buys", "number", "the user's newest 50 purchases that are of this item"),
-        Feature("x_item_days", "number", "days from the last of them to the cutoff"),
+        Feature("x_item_days", "number", "from the last of them to the cutoff", unit="days"),
         Feature("x_item_clicks", "number", "clicks and carts of this item among the newest 100 behaviours"),
         Feature("x_category_buys", "number", "the user's newest 50 purchases that are of this category"),
-        Feature("x_category_days", "number", "days from the last of them to the cutoff"),
+        Feature("x_category_days", "number", "from the last of them to the cutoff", unit="days"),
         Feature("x_shop_buys", "number", "the user's newest 50 purchases that are of this shop"),
         Feature("x_price_ratio", "number", "price over the mean price the user pays"),
         Feature("x_same_zone", "number", "1 where the context's zone, else the user's, is the item's"),
-        Feature("x_distance_km", "number", "great circle between user and item"),
+        Feature(
+            "x_distance_km",
+            "number",
+            "great circle between user and item, where both tell latitude (-90 to 90) and longitude (-360 to 360)",
+            unit="km",
+        ),
     )
     _refuse_twice(user + item)
     return Definitions(settings.context, user, histories, item, crosses)

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from features.dictionary import Level
 from features.errors import UnreachableError
 from features.layout import Layout
 from features.scalars import text
+from features.store.columns import request_columns
 from features.store.crosses import crosses
 from features.store.definitions import ITEM, USER, Definitions
 from features.store.materialize import live_cut
@@ -31,12 +33,14 @@ class Fetched:
         feature_cutoff: The cut of the newest snapshot that any value comes from, µs; None if the store is empty.
         unknown_items: Candidates that the store does not know, in the order of the request.
         known_user: Whether the store knows the user.
+        levels: What there is one value of in each column of a request, whether it was fetched or not.
     """
 
     columns: dict[str, Any]
     feature_cutoff: int | None
     unknown_items: tuple[str, ...]
     known_user: bool
+    levels: Mapping[str, Level]
 
 
 class OnlineFeatures:
@@ -54,6 +58,7 @@ class OnlineFeatures:
     def __init__(self, layout: Layout, service: str, online: OnlineStore) -> None:
         self.layout, self.service = layout, service
         self.definitions: Definitions = read_definitions(layout, service)
+        self._levels: dict[str, Level] = {c.name: c.level for c in request_columns(self.definitions)}
         self._store = open_store(layout, service, online)
 
     def fetch(
@@ -93,7 +98,7 @@ class OnlineFeatures:
         columns |= {"cand_item": list(item_ids)}
         columns |= {name: values for name, values in items.items() if name not in hidden} | crossed
         unknown = tuple(item for item, at in zip(item_ids, items_at, strict=True) if not at)
-        return Fetched(columns, cutoff, unknown, known_user=bool(user_at[0]))
+        return Fetched(columns, cutoff, unknown, bool(user_at[0]), self._levels)
 
     def _read(self, entity: str, keys: list[str]) -> dict[str, list[Any]]:
         """Values of each feature by key, and `at`: the snapshot's cut of each key, 0 where it is unknown."""

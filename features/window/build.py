@@ -12,24 +12,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features import atomic, facts
+from features import atomic, dictionary, facts
 from features.database import literal, local_path, read_parquet
 from features.errors import NotReadyError
+from features.labels import columns as own
 from features.labels.run import TABLE, check_current, days_of, horizon_us
 from features.layout import Layout
 from features.scalars import text_sql
 from features.settings import FeatureSettings, LabelSettings
+from features.store.columns import request_columns
 from features.store.definitions import define
 from features.store.materialize import check_snapshots, cuts_of
 from features.store.offline import join
 from features.times import format_us, run_cut
-from features.window.columns import arrow_schema, describe
+from features.window.columns import columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-FORMAT = 1  # of the files; part of the id
+FORMAT = 2  # of the files; part of the id
 _ROW_GROUP = 2_048  # requests: what a reader holds at once
 _TOPICS = ("impressions", *facts.ACTIONS, "items", "users")
 
@@ -90,7 +92,8 @@ def build(
         LockedError: If another process builds a window at the moment.
     """
     cut, span = run_cut(date), days_of(date, days)
-    service = define(features).service
+    definitions = define(features)
+    service = definitions.service
     facts.need_complete(layout, cut)
     with atomic.lock(layout.lock("window")), facts.connection(layout) as con:
         _sweep(layout)
@@ -98,12 +101,13 @@ def build(
         check_snapshots(con, layout, features, cuts_of(date, days)[:-1])
         work = Path(tempfile.mkdtemp(dir=layout.windows, prefix=".build-"))
         try:
-            schema = arrow_schema(features)
+            schema = dictionary.arrow_schema(request_columns(definitions))
+            stored = [column.name for column in own.columns(definitions.context)]
             counts = {}
             for day in span:
                 file = work / ("eval" if day == date else "requests") / f"{day.isoformat()}.parquet"
                 file.parent.mkdir(exist_ok=True)
-                counts[day] = _write_day(con, layout, service, schema, day, file, work / "part.parquet")
+                counts[day] = _write_day(con, layout, service, schema, stored, day, file, work / "part.parquet")
                 progress(f"{file.parent.name}/{day}: {counts[day][0]} requests")
             if not sum(count[0] for day, count in counts.items() if day != date):
                 raise NotReadyError(
@@ -111,10 +115,10 @@ def build(
                     remedy="ingest older days, or choose a later date",
                 )  # fmt: skip
             items = _write_items(con, layout, features, cut, work / "items.parquet")
-            atomic.write_text(work / "schema.json", json.dumps({"columns": describe(schema)}, indent=1) + "\n")
+            dictionary.save(work, columns(features))
             manifest = {
                 "format": FORMAT, "date": date.isoformat(), "cut": format_us(cut), "horizon_us": horizon_us(labels),
-                "feature_service": service, "feature_hash": define(features).hash, "encoders": dict(encoders),
+                "feature_service": service, "feature_hash": definitions.hash, "encoders": dict(encoders),
                 "files": {str(file.relative_to(work)): _sha256(file) for file in sorted(work.rglob("*.parquet"))},
             }  # fmt: skip
             window_id = hashlib.sha256(_canonical(manifest)).hexdigest()
@@ -138,15 +142,24 @@ def build(
 
 
 def _write_day(
-    con: DuckDBPyConnection, layout: Layout, service: str, schema: pa.Schema, day: dt.date, file: Path, part: Path
+    con: DuckDBPyConnection,
+    layout: Layout,
+    service: str,
+    schema: pa.Schema,
+    stored: list[str],
+    day: dt.date,
+    file: Path,
+    part: Path,
 ) -> tuple[int, int, int]:
-    """Write a day's requests with features; returns requests, candidates, purchases."""
+    """Write a day's requests with features; returns requests, candidates, purchases.
+
+    `stored` are the columns that `lake/requests` has; Feast has the others.
+    """
     import pyarrow.parquet as pq
     from deltalake import DeltaTable
 
     table = DeltaTable(str(layout.table(TABLE)))
     uris = table.file_uris(file_pruning_predicate=[("event_date", "=", day.isoformat())])
-    stored = [field.name for field in schema if not field.name.startswith(("u_", "i_", "x_"))]
     if uris:
         source = f"SELECT {', '.join(stored)} FROM {read_parquet(map(local_path, uris))}"
     else:

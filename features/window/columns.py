@@ -1,79 +1,55 @@
-"""Columns of a window's rows: names, types, whose they are and what they are."""
+"""The data dictionary of a window: columns of its requests and of its catalogue."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-from features.labels import requests
+from features.dictionary import Column, Kind
 from features.settings import FeatureSettings
-from features.store.definitions import Feature, define
+from features.store.columns import request_columns
+from features.store.definitions import define
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-Level = Literal["request", "user", "context", "history", "item", "cross", "candidate", "label"]
-Kind = Literal["id", "time", "categorical", "numeric", "sha", "flag", "amount", "type"]
-
-_REQUEST: dict[str, tuple[Level, Kind]] = {
-    "request_id": ("request", "id"), "user_id": ("user", "id"), "event_time": ("request", "time"),
-    "known_time": ("request", "time"), "feature_cutoff": ("request", "time"), "policy": ("request", "categorical"),
-    "arm": ("request", "categorical"), "bundle_id": ("request", "id"), "mature": ("request", "flag"),
-    "buy_item": ("history", "id"), "buy_time": ("history", "time"), "buy_category": ("history", "categorical"),
-    "buy_shop": ("history", "categorical"), "beh_item": ("history", "id"), "beh_type": ("history", "type"),
-    "beh_time": ("history", "time"), "cand_item": ("candidate", "id"), "cand_position": ("candidate", "numeric"),
-    "cand_propensity": ("candidate", "numeric"), "cand_text_sha": ("candidate", "sha"),
-    "cand_image_sha": ("candidate", "sha"), "clicked": ("label", "flag"), "carted": ("label", "flag"),
-    "purchased": ("label", "flag"), "delay_s": ("label", "time"), "gmv_minor": ("label", "amount"),
-}  # fmt: skip
+_KEPT = ("zone",)  # attributes that an item keeps: what the catalogue says now held when a history met the item, too
 
 
-@dataclass(frozen=True)
-class Column:
-    """One column.
+def columns(settings: FeatureSettings) -> tuple[Column, ...]:
+    """Every column of a window's files, in order: of `requests/` and `eval/`, then of `items.parquet`."""
+    return (*request_columns(define(settings)), *item_columns(settings))
 
-    Args:
-        name: Its name.
-        type: Its Arrow type, as text.
-        level: Whose it is; `item`, `cross`, `candidate` and `label` are lists as long as `cand_item`.
-        kind: What its values are.
+
+def item_columns(settings: FeatureSettings) -> tuple[Column, ...]:
+    """Columns of `items.parquet`, in order.
+
+    One that has a candidate column's domain tells the same of an item in a history.
     """
 
-    name: str
-    type: str
-    level: Level
-    kind: Kind
+    def column(
+        name: str,
+        kind: Kind,
+        meaning: str,
+        domain: str = "",
+        *,
+        dtype: str = "string",
+        unit: str = "",
+        read: bool = True,
+    ) -> Column:
+        return Column(name, "item", kind, dtype, "item" if read else None, unit, meaning, domain=domain)
 
-
-def arrow_schema(settings: FeatureSettings) -> pa.Schema:
-    """The columns of `requests/` and `eval/`, in order."""
-    import pyarrow as pa
-
-    definitions = define(settings)
-    types = {"text": pa.string(), "number": pa.float64()}
-    fields = [field for field in requests.schema(settings) if field.name != "event_date"]
-
-    def shown(group: tuple[Feature, ...]) -> list[Feature]:
-        return [feature for feature in group if not feature.hidden]
-
-    fields += [pa.field(feature.name, types[feature.type]) for feature in shown(definitions.user)]
-    fields += [
-        pa.field(feature.name, pa.list_(types[feature.type]))
-        for feature in shown(definitions.item) + shown(definitions.crosses)
-    ]
-    return pa.schema(fields)
-
-
-def describe(schema: pa.Schema) -> list[dict[str, Any]]:
-    """The columns for `schema.json`."""
-    return [asdict(_column(field)) for field in schema]
-
-
-def _column(field: Any) -> Column:
-    kind: Kind = "numeric" if "double" in str(field.type) else "categorical"
-    prefixes: dict[str, Level] = {"ctx_": "context", "u_": "user", "i_": "item", "x_": "cross"}
-    if field.name in _REQUEST:
-        level, kind = _REQUEST[field.name]
-    else:
-        level = next(level for prefix, level in prefixes.items() if field.name.startswith(prefix))
-    return Column(field.name, str(field.type).replace("element: ", ""), level, kind)
+    return (
+        column("item_id", "id", "the item", "item_id"),
+        column("text_sha", "sha", "content hash of its text; null: none"),
+        column("image_sha", "sha", "content hash of its photo; null: none"),
+        column("title", "text", "its title", read=False),
+        column("description", "text", "its description", read=False),
+        column("image_uri", "text", "where its photo lies", read=False),
+        column("shop", "categorical", "who sells it", "shop_id"),
+        column("brand", "categorical", "its brand", "brand_id"),
+        column("category", "categorical", "its category", "category_id"),
+        *(
+            column(name, "categorical", f"its attribute {name}", f"i_{name}" if name in _KEPT else "")
+            for name in settings.item
+        ),
+        column("price", "numeric", "its price", "i_price", dtype="double", unit="minor units"),
+        column("weight", "numeric", "its weight", "i_weight", dtype="double", unit="g"),
+        column("available", "flag", "whether it can be bought", dtype="bool", read=False),
+        column("gone", "flag", "whether its listing was taken away", dtype="bool", read=False),
+        column("first_known", "time", "when it was first known", dtype="int64", unit="µs UTC", read=False),
+    )  # fmt: skip

@@ -16,7 +16,6 @@ from freshrank.analysis.impressions import Logged, Span
 from trainer.data.window import Window
 
 TOLERANCE = 1e-9  # relative and absolute, of numbers that went through JSON
-_FEATURES = ("user", "context", "history", "item", "cross")  # levels of columns that ranking reads
 
 
 @dataclass(frozen=True)
@@ -121,13 +120,9 @@ def feature_parity(layout: Layout, span: Span, window_id: str) -> FeatureParity:
 
 
 def _columns(window: Window) -> list[str]:
-    """Columns that training and ranking must agree on, by the window's own description of them."""
-    described = json.loads((window.folder / "schema.json").read_text(encoding="utf-8"))["columns"]
-    return [
-        column["name"]
-        for column in described
-        if column["kind"] == "sha" or (column["level"] in _FEATURES and column["name"] != "user_id")
-    ]
+    """Columns that training and ranking must agree on: what a model reads of a request, but for who and what it is."""
+    read = (column for column in window.columns if column.group and column.level != "item")
+    return [column.name for column in read if column.level == "history" or column.kind != "id"]
 
 
 def _rows(window: Window, columns: list[str]) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ from features.layout import Layout
 from freshrank.analysis import impressions
 from freshrank.analysis.impressions import Logged, Span
 from serving.gateway.scores import Served
-from serving.inputs import request_inputs
+from serving.inputs import ServedInput, request_inputs
 from trainer.tokens import TokenStore
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _here(layout: Layout, bundle: str) -> bool:
 
 def _difference(scorer: Scorer, output: str, row: Logged) -> npt.NDArray[np.float64] | str:
     """Absolute differences of a request's scores, [n]; or why there are none."""
-    specs = [(spec.name, spec.kind, spec.column) for spec in scorer.inputs]
+    specs = [ServedInput(spec.name, spec.kind, spec.column, spec.level) for spec in scorer.inputs]
     try:
         ours = scorer.score(request_inputs(specs, row.features_seen, len(row.scores)))[output]
     except ValueError as error:  # columns of different lengths

@@ -31,6 +31,22 @@ def apply(as_json: _Json = False) -> None:
 
 
 @app.command()
+def columns(as_json: _Json = False) -> None:
+    """Print the data dictionary: every column of a window, as the settings make it."""
+    from dataclasses import asdict
+
+    from features.dictionary import markdown
+    from features.window.columns import columns as columns_of
+    from freshrank.settings import load
+
+    found = columns_of(load().features)
+    if as_json:
+        print(json.dumps({"columns": [asdict(column) for column in found]}, ensure_ascii=False))
+    else:
+        print(markdown(found), end="")
+
+
+@app.command()
 def materialize(
     date: Annotated[str, typer.Option(help="The run's day D, YYYY-MM-DD: values as of its cut, D+1 02:00 UTC.")],
     as_json: _Json = False,

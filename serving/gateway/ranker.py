@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from features.dictionary import Level
 from features.errors import FreshrankError, UsageError
 from features.events import LAST_US, SCHEMA_VERSION, Impression, Shown, impression_id
 from features.times import HOUR, format_us, parse_us
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from serving.gateway.impressions import ImpressionLog
 
 UNIFORM, MODEL = "uniform", "model"
-_OF_CANDIDATES = ("cand_", "i_", "x_")
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,8 @@ class Ranker:
             )
             for position, place in enumerate(ranked.placed)
         ]
-        seen = seen_columns(columns, [place.index for place in ranked.placed]) if self._settings.log_features else None
+        shown_at = [place.index for place in ranked.placed]
+        seen = seen_columns(columns, fetched.levels, shown_at) if self._settings.log_features else None
         self._impressions.put(
             Impression(
                 event_id=impression_id(request_id),
@@ -272,14 +273,20 @@ def price_minor(price: float | None) -> int | None:
     return round(price) if price is not None and math.isfinite(price) else None
 
 
-def seen_columns(columns: Mapping[str, Any], shown: Sequence[int]) -> dict[str, Any]:
+def seen_columns(columns: Mapping[str, Any], levels: Mapping[str, Level], shown: Sequence[int]) -> dict[str, Any]:
     """The columns that an impression logs: those of candidates for the shown ones, in the list's order.
 
+    Args:
+        columns: Column → value.
+        levels: The level of each, as the data dictionary tells it.
+        shown: Index of each shown candidate.
+
     Example:
-        >>> seen_columns({"u_age": "30", "i_price": [1.0, 2.0, 3.0]}, [2, 0])
+        >>> told: dict[str, Level] = {"u_age": "request", "i_price": "candidate"}
+        >>> seen_columns({"u_age": "30", "i_price": [1.0, 2.0, 3.0]}, told, [2, 0])
         {'u_age': '30', 'i_price': [3.0, 1.0]}
     """
     return {
-        name: [value[index] for index in shown] if name.startswith(_OF_CANDIDATES) else value
+        name: [value[index] for index in shown] if levels[name] == "candidate" else value
         for name, value in columns.items()
     }

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from features.errors import FreshrankError
+from features.errors import DataError, FreshrankError
 from features.layout import Layout
-from serving.inputs import request_inputs
+from serving.inputs import ServedInput, request_inputs
 from serving.state import Version
 from serving.triton import channel_args, datatype
 
@@ -29,25 +29,36 @@ class Served:
 
     Args:
         bundle: Its id.
-        inputs: (input, kind, column) of each input.
+        inputs: What its model wants.
         output: The output that ranks.
         feature_service: The feature service that it was trained with.
     """
 
     bundle: str
-    inputs: tuple[tuple[str, str, str], ...]
+    inputs: tuple[ServedInput, ...]
     output: str
     feature_service: str
 
     @classmethod
     def read(cls, layout: Layout, bundle: str) -> Served:
-        """From the bundle's folder."""
+        """From the bundle's folder.
+
+        Raises:
+            DataError: If the bundle is of an older format.
+        """
         folder: Path = layout.bundle(bundle)
         info = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         outputs = info["outputs"]
         output = "cvr_logit" if "cvr_logit" in outputs else outputs[0]
-        inputs = tuple((i["name"], i["kind"], i["column"]) for i in info["inputs"])
+        if not all("level" in i for i in info["inputs"]):
+            raise DataError(
+                "the bundle is of an older format: its inputs tell no level",
+                field="bundle",
+                value=bundle,
+                remedy="make the bundle again: run `freshrank bundle` of its day, and deploy it",
+            )
+        inputs = tuple(ServedInput(**i) for i in info["inputs"])
         return cls(bundle, inputs, output, manifest["feature_service"])
 
 

@@ -12,13 +12,14 @@ import pytest
 from deltalake import DeltaTable
 
 from features import facts
+from features.dictionary import arrow_schema
 from features.settings import FeatureSettings
+from features.store.columns import request_columns
 from features.store.definitions import define
 from features.store.offline import join
 from features.store.online import OnlineFeatures
 from features.store.registry import OnlineStore
 from features.times import format_us
-from features.window.columns import arrow_schema
 from tests.lake import Lake, us
 from tests.stack import ROOT, Stack, own_stack
 
@@ -69,7 +70,8 @@ def test_the_gateway_serves_what_training_reads(told: tuple[Stack, Lake]) -> Non
         rows = table.filter(pl.col("event_date") == dt.date(2026, 1, 9))
         con.register("rows", rows.to_arrow())
         con.execute("CREATE TABLE day AS FROM rows")
-        found = {row["request_id"]: row for batch in join(con, layout, SERVICE, "day", arrow_schema(FEATURES))
+        schema = arrow_schema(request_columns(define(FEATURES)))
+        found = {row["request_id"]: row for batch in join(con, layout, SERVICE, "day", schema)
                  for row in batch.to_pylist()}  # fmt: skip
     for name, served in fetched.items():
         assert served.feature_cutoff == CUT

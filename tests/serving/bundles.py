@@ -76,7 +76,7 @@ def encoding(user_field: str = "u_zone") -> Encoding:
         Field("i_price", "i_price", "i_price", "candidate", "number", "item", 4),
         Field("x_item_buys", "x_item_buys", "x_item_buys", "candidate", "number", "cross", 2),
         Field("buys.item_id", "buy_item", "item_id", "buys", "category", "item"),
-        Field("buys.category_id", "item:category_id", "category_id", "buys", "category", "item"),
+        Field("buys.category_id", "category", "category_id", "buys", "category", "item", source="item_table"),
         Field("buys.gap", "buy_time", "history_gap", "buys", "gap", "item", 4),
     ]
     vocabularies = {
@@ -150,7 +150,7 @@ def make_bundle(
     work.mkdir(parents=True)
     made = encoding(user_field)
     made.save(work)
-    attributes = {"category_id": np.array([0, *[[1, 2, 0][at % 3] for at in range(len(ITEMS))]], np.int32)}
+    attributes = {"category": np.array([0, *[[1, 2, 0][at % 3] for at in range(len(ITEMS))]], np.int32)}
     rows = {item: at for at, item in enumerate(ITEMS, start=1)}
     text, image = (["", *[sha(kind, item) for item in ITEMS]] for kind in ("text", "image"))
     save_items(work / "item_tokens", Items(rows, attributes, text, image))

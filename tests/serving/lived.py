@@ -13,9 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.atomic import write_text
+from features.dictionary import save
 from features.events import impression_id
 from features.layout import Layout
-from features.window.columns import describe
+from features.settings import FeatureSettings
+from features.store.columns import request_columns
+from features.store.definitions import define
+from freshrank.pipeline.window import WindowBuilt
 from tests.lake import Lake, us
 from tests.serving.bundles import CATEGORIES, ITEMS, make_bundle, raw_request, score
 from trainer.runtime.scorer import Scorer
@@ -89,5 +93,10 @@ class Lived:
         (folder / "eval").mkdir(parents=True)
         pq.write_table(table, folder / "eval" / f"{DAY}.parquet")
         write_text(folder / "manifest.json", json.dumps({"window_id": WINDOW}))
-        write_text(folder / "schema.json", json.dumps({"columns": describe(table.schema)}))
-        write_text(layout.step(DAY, "window"), json.dumps({"window_id": WINDOW}))
+        known = request_columns(define(FeatureSettings.model_validate({})))
+        save(folder, [column for column in known if column.name in table.schema.names])
+        built = WindowBuilt(
+            window_id=WINDOW, date=DAY.isoformat(), days=[], rows=0, eval_rows=len(rows), candidates=0, purchases=0,
+            items=len(ITEMS), new=True,
+        )  # fmt: skip
+        built.leave(layout, DAY)

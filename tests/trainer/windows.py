@@ -14,8 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features import dictionary
 from features.content.store import TokenWriter, Widths
+from features.dictionary import Column
+from features.settings import FeatureSettings
+from features.store.columns import request_columns
+from features.store.definitions import define
 from features.times import DAY, HOUR, run_cut, run_start
+from features.window.columns import item_columns
 
 CATEGORIES = 5
 WIDTHS = Widths(text_tokens=4, text_width=6, image_width=8, patches=9)
@@ -110,10 +116,15 @@ def make_window(
         "encoders": [tokens.name],
         "files": {},
     }
+    dictionary.save(folder, columns())
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return Made(folder, tokens, day)
 
 
+ITEMS = (
+    "item_id", "text_sha", "image_sha", "shop", "brand", "category", "zone", "price", "weight", "available", "gone",
+    "first_known",
+)  # fmt: skip
 LISTED = ("i_shop", "i_brand", "i_category", "i_zone")
 ITEM_NUMBERS = ("i_price", "i_weight", "i_clicks_7d", "i_purchases_7d")
 CROSSES = ("x_category_buys", "x_price_ratio")
@@ -130,6 +141,13 @@ SCHEMA = pa.schema(
     + [(name, pa.list_(pa.string())) for name in LISTED]
     + [(name, pa.list_(pa.float64())) for name in (*ITEM_NUMBERS, *CROSSES)]
 )
+
+
+def columns() -> list[Column]:
+    """The dictionary of the window's columns."""
+    known = FeatureSettings.model_validate({})
+    of_requests = {column.name: column for column in request_columns(define(known))}
+    return [of_requests[name] for name in SCHEMA.names] + [c for c in item_columns(known) if c.name in ITEMS]
 
 
 def _request(

@@ -13,17 +13,18 @@ import polars as pl
 import pytest
 
 from features import facts, times
+from features.dictionary import arrow_schema
 from features.errors import LockedError, NotReadyError, UnreachableError, UsageError
 from features.labels import run
 from features.settings import FeatureSettings, LabelSettings, RedisSettings
 from features.store import registry
+from features.store.columns import request_columns
 from features.store.definitions import define
 from features.store.materialize import check_snapshots, live_cut, materialize
 from features.store.offline import join
 from features.store.online import Fetched, OnlineFeatures
 from features.store.registry import OnlineStore
 from features.store.snapshot import fingerprints, snapshots
-from features.window.columns import arrow_schema
 from tests.lake import Lake, us
 
 FEATURES = FeatureSettings.model_validate({})
@@ -74,7 +75,7 @@ def offline(lake: Lake, requests: dict[str, tuple[str, list[str], int, dict[str,
         table = pl.read_delta(str(layout.table("requests"))).filter(pl.col("event_date") == day).to_arrow()
         con.register("rows", table)
         con.execute("CREATE TABLE day AS FROM rows")
-        batches = list(join(con, layout, SERVICE, "day", arrow_schema(FEATURES)))
+        batches = list(join(con, layout, SERVICE, "day", arrow_schema(request_columns(define(FEATURES)))))
     return {row["request_id"]: row for batch in batches for row in batch.to_pylist()}
 
 
@@ -93,9 +94,9 @@ def test_offline_equals_online(served: tuple[Lake, OnlineFeatures]) -> None:
     for name, found in fetched.items():
         row = {column: rows[name][column] for column in found.columns}
         assert found.columns == row
-    assert set(found.columns) == {
-        name for name in arrow_schema(FEATURES).names if name.startswith(("ctx_", "buy_", "beh_", "u_", "i_", "x_"))
-    } | {"cand_item"}
+    features = [column for column in request_columns(define(FEATURES)) if column.group and column.kind != "sha"]
+    assert set(found.columns) == {column.name for column in features} - {"user_id"}
+    assert {name for name, level in found.levels.items() if level == "candidate"} >= {"cand_item", "i_price"}
 
 
 def test_what_is_served_is_as_of_the_cut(served: tuple[Lake, OnlineFeatures]) -> None:

@@ -18,16 +18,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from features import dictionary
 from features.content.store import TokenWriter, Widths
+from features.dictionary import arrow_schema
 from features.errors import NotReadyError
 from features.eventlog.compact import compact_closed
 from features.labels import run
 from features.layout import Layout
 from features.settings import FeatureSettings, LabelSettings
+from features.store.columns import request_columns
+from features.store.definitions import define
 from features.store.materialize import materialize
 from features.store.registry import OnlineStore
 from features.window.build import Window, build
-from features.window.columns import arrow_schema
+from features.window.columns import columns
 from tests.lake import Lake, us
 from tests.unit.test_database import ODD
 from trainer.tokens import TokenStore
@@ -86,23 +90,39 @@ def test_a_window_holds_its_days_in_order(made: tuple[Lake, Window]) -> None:
     folder = lake.layout.window(window.window_id)
     names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
     assert names == [
-        "eval/2026-01-09.parquet", "items.parquet", "manifest.json", "provenance.json", "requests/2026-01-07.parquet",
-        "requests/2026-01-08.parquet", "schema.json",
+        "columns.json", "eval/2026-01-09.parquet", "items.parquet", "manifest.json", "provenance.json",
+        "requests/2026-01-07.parquet", "requests/2026-01-08.parquet",
     ]  # fmt: skip
     for name in names:
         if name.startswith(("requests", "eval")):
-            assert types(pq.read_schema(folder / name)) == types(arrow_schema(FEATURES))
+            levels = {column.name: column.level for column in request_columns(define(FEATURES))}
+            assert types(pq.read_schema(folder / name)) == types(arrow_schema(request_columns(define(FEATURES))))
             rows = pl.read_parquet(folder / name)
             assert rows["event_time"].is_sorted()
             assert len(rows) == 5
             for column in rows.columns:
-                if column.startswith(("i_", "x_", "cand_")):
+                if levels[column] == "candidate":
                     assert rows[column].list.len().to_list() == [4] * 5
     assert (window.rows, window.eval_rows, window.candidates, window.purchases) == (10, 5, 40, 10)
     items = pl.read_parquet(folder / "items.parquet")
     assert items["item_id"].to_list() == list("abcd")
     assert items["gone"].to_list() == [False, False, False, True]
     assert items["title"].to_list()[3] == "title of d", "histories still hold it"
+
+
+def test_the_dictionary_tells_every_column_of_the_files(made: tuple[Lake, Window]) -> None:
+    lake, window = made
+    folder = lake.layout.window(window.window_id)
+    told = json.loads((folder / "columns.json").read_text(encoding="utf-8"))["columns"]
+    for column in told:
+        assert {"name", "level", "kind", "dtype", "group", "unit", "meaning"} <= set(column)
+        assert column["meaning"]
+    assert dictionary.read(folder) == columns(FEATURES)
+    rows = [column for column in dictionary.read(folder) if column.level != "item"]
+    items = [column for column in dictionary.read(folder) if column.level == "item"]
+    for name in ("requests/2026-01-08.parquet", "eval/2026-01-09.parquet"):
+        assert types(pq.read_schema(folder / name)) == types(arrow_schema(rows))
+    assert types(pq.read_schema(folder / "items.parquet")) == types(arrow_schema(items))
 
 
 def test_the_id_is_the_hash_of_what_it_is_made_of(made: tuple[Lake, Window]) -> None:

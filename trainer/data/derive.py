@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +14,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from features.dictionary import Column
 from trainer.data.window import LABELS, Chunk, Window, chunks
-from trainer.runtime.encoding import F32, PREFIXES, Encoding, Field, Items, Level, bucketise
+from trainer.runtime.encoding import F32, HISTORY_ITEMS, Encoding, Field, Items, Level, bucketise, history_level
 from trainer.runtime.models.schema import Content, Group
 from trainer.settings import TrainSettings
 
-NAMES = {"i_shop": "shop_id", "i_brand": "brand_id", "i_category": "category_id", "cand_item": "item_id"}
-# columns of items.parquet that histories get as attributes, and the candidates' columns they correspond to
-CATALOGUE = {name: f"i_{name}" for name in ("shop", "brand", "category", "zone", "price", "weight")}
-STATISTIC = re.compile(r"^i_.*_\d+[dh]$")
+# in the order of the schema
+_GROUPS: tuple[tuple[Literal["request", "candidate"], Group], ...] = (
+    ("request", "user"),
+    ("request", "context"),
+    ("candidate", "item"),
+    ("candidate", "cross"),
+)
 SAMPLE_A_CHUNK, SAMPLE = 4096, 400_000
 CHUNK = 2048
 
@@ -56,60 +60,67 @@ class Scan:
     images: set[str] = field(default_factory=set)
 
 
-def fields_of(schema: pa.Schema, catalogue: pa.Schema, settings: TrainSettings) -> list[Field]:
+def fields_of(columns: Sequence[Column], settings: TrainSettings) -> list[Field]:
     """The features that a window's columns give.
 
-    A category is a string column, a number any other. A statistic of an item over some days or hours (`i_clicks_7d`)
-    is bucketised twice, as MARN wants it.
+    An id or a category is looked up, a number bucketised. A statistic of an item over some span is bucketised twice, as
+    MARN wants it. A history tells of its items what it keeps itself, and what else of a candidate the catalogue has.
 
     Args:
-        schema: Columns of the requests.
-        catalogue: Columns of `items.parquet`.
+        columns: The window's data dictionary.
         settings: Settings of training.
     """
-    found = [Field("user_id", "user_id", "user_id", "request", "category", "user")]
-    groups: tuple[tuple[str, Level, Group], ...] = (
-        ("u_", "request", "user"),
-        ("ctx_", "request", "context"),
-        ("cand_item", "candidate", "item"),
-        ("i_", "candidate", "item"),
-        ("x_", "candidate", "cross"),
-    )
-    for prefix, level, group in groups:
-        for column in schema.names:
-            if column.startswith(prefix):
-                found += _fields_of_column(schema, column, level, group, settings)
-    candidates = {f.column: f for f in found if f.level == "candidate"}
-    own = {"buy_category": "i_category", "buy_shop": "i_shop"}
-    for name, prefix in PREFIXES.items():
-        if f"{prefix}_item" not in schema.names:
-            continue
-        level = _level(name)
-        found.append(Field(f"{name}.item_id", f"{prefix}_item", "item_id", level, "category", "item"))
-        listed = {column: mirror for column, mirror in own.items() if column in schema.names and column[:3] == prefix}
-        for column, mirror in listed.items():
-            if mirror in candidates:
-                same = candidates[mirror]
-                found.append(Field(f"{name}.{same.name}", column, same.table, level, "category", "item"))
-        for column, mirror in CATALOGUE.items():
-            if mirror in candidates and mirror not in listed.values() and column in catalogue.names:
-                same = candidates[mirror]
-                found.append(
-                    Field(
-                        f"{name}.{same.name}", f"item:{same.name}", same.table, level, same.kind, "item", same.buckets
-                    )
-                )
-        if f"{prefix}_type" in schema.names:
-            found.append(Field(f"{name}.type", f"{prefix}_type", "history_type", level, "code", "item"))
-        if f"{prefix}_time" in schema.names:
-            found.append(Field(f"{name}.gap", f"{prefix}_time", "history_gap", level, "gap", "item", settings.buckets))
+    found: list[Field] = []
+    for level, group in _GROUPS:
+        for column in columns:
+            if column.level == level and column.group == group:
+                found += _fields_of_column(column, level, group, settings)
+    shared = {f.table: f for f in found if f.level == "candidate"}
+    for history in HISTORY_ITEMS:
+        found += _fields_of_history(columns, history, shared, settings)
     return found
+
+
+def _fields_of_column(column: Column, level: Level, group: Group, settings: TrainSettings) -> Iterator[Field]:
+    name = column.domain
+    if column.kind in ("id", "categorical"):
+        yield Field(name, column.name, name, level, "category", group)
+    elif column.kind == "numeric" and group == "item" and column.span_h:
+        for buckets in (10, 100):
+            yield Field(f"{name}@{buckets}", column.name, f"{name}@{buckets}", level, "number", group, buckets)
+    elif column.kind == "numeric":
+        yield Field(name, column.name, name, level, "number", group, settings.buckets)
+
+
+def _fields_of_history(
+    columns: Sequence[Column], history: str, shared: Mapping[str, Field], settings: TrainSettings
+) -> Iterator[Field]:
+    own = [column for column in columns if column.history == history]
+    level = history_level(history)
+    kept = {column.domain for column in own}
+    for column in own:
+        if column.kind in ("id", "categorical") and column.domain in shared:
+            same = shared[column.domain]
+            yield Field(f"{history}.{same.name}", column.name, same.table, level, "category", "item")
+    for column in columns:
+        if own and column.level == "item" and column.domain in shared and column.domain not in kept:
+            same = shared[column.domain]
+            yield Field(
+                f"{history}.{same.name}", column.name, same.table, level, same.kind, "item", same.buckets,
+                source="item_table",
+            )  # fmt: skip
+    for column in own:
+        if column.kind == "type":
+            yield Field(f"{history}.type", column.name, "history_type", level, "code", "item")
+    for column in own:
+        if column.kind == "time":
+            yield Field(f"{history}.gap", column.name, "history_gap", level, "gap", "item", settings.buckets)
 
 
 def scan(window: Window, fields: list[Field], task: str) -> Scan:
     """Read the training days once: keys, samples of numbers, times, base rate."""
     found = Scan()
-    columns = {f.column for f in fields if not f.column.startswith("item:")}
+    columns = {f.column for f in fields if f.source == "request"}
     columns |= {"event_time", "mature", "cand_text_sha", "cand_image_sha", "cand_item", LABELS[task]}
     for chunk in chunks(window.training, sorted(columns), CHUNK):
         _scan_chunk(found, chunk, fields, task)
@@ -131,7 +142,8 @@ def derive(
     Returns:
         The encoding of all features, and what was seen.
     """
-    fields = fields_of(window.arrow_schema(), pq.read_schema(window.folder / "items.parquet"), settings)
+    window.require_training()
+    fields = fields_of(window.columns, settings)
     seen = scan(window, fields, settings.tasks[0])
     tables = {f.table: f for f in reversed(fields)}
     vocabularies = {
@@ -231,8 +243,7 @@ def item_table(path: Path, encoding: Encoding) -> Items:
         path: `items.parquet`.
         encoding: The encoding.
     """
-    wanted = {f.column[5:]: f for f in encoding.fields if f.column.startswith("item:")}
-    source = {NAMES.get(mirror, mirror): column for column, mirror in CATALOGUE.items()}
+    wanted = {f.column: f for f in encoding.fields if f.source == "item_table"}
     items: list[str] = []
     shas: dict[str, list[str]] = {"text_sha": [""], "image_sha": [""]}
     attributes: dict[str, list[npt.NDArray[np.int32]]] = {name: [np.zeros(1, np.int32)] for name in wanted}
@@ -242,7 +253,7 @@ def item_table(path: Path, encoding: Encoding) -> Items:
             for name, list_ in shas.items():
                 list_ += [sha or "" for sha in batch.column(name).to_pylist()]
             for name, f in wanted.items():
-                attributes[name].append(_indices(encoding, f, batch.column(source[name])))
+                attributes[name].append(_indices(encoding, f, batch.column(name)))
     return Items(
         {item: row for row, item in enumerate(items, start=1)},
         {name: np.concatenate(parts) for name, parts in attributes.items()},
@@ -257,24 +268,6 @@ def _indices(encoding: Encoding, f: Field, column: pa.Array) -> npt.NDArray[np.i
         return np.array([vocabulary.get(key, 0) for key in column.to_pylist()], dtype=np.int32)
     numbers = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
     return bucketise(encoding.edges[f.table], numbers).astype(np.int32)
-
-
-def _fields_of_column(
-    schema: pa.Schema, column: str, level: Level, group: Group, settings: TrainSettings
-) -> Iterator[Field]:
-    kind = schema.field(column).type
-    if pa.types.is_list(kind):
-        kind = kind.value_type
-    name = NAMES.get(column, column)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        yield Field(name, column, name, level, "category", group)
-    elif pa.types.is_null(kind):
-        return
-    elif STATISTIC.match(column):
-        for buckets in (10, 100):
-            yield Field(f"{name}@{buckets}", column, f"{name}@{buckets}", level, "number", group, buckets)
-    else:
-        yield Field(name, column, name, level, "number", group, settings.buckets)
 
 
 def _scan_chunk(found: Scan, chunk: Chunk, fields: list[Field], task: str) -> None:
@@ -294,7 +287,7 @@ def _scan_chunk(found: Scan, chunk: Chunk, fields: list[Field], task: str) -> No
     rng = np.random.default_rng(chunk.index)
     sampled = set()
     for f in fields:
-        if f.column.startswith("item:"):
+        if f.source == "item_table":
             continue
         column = chunk.rows.column(f.column)
         if f.kind == "category":
@@ -321,7 +314,3 @@ def _sample(samples: dict[str, list[F32]], table: str, numbers: F32, rng: np.ran
     parts.append(numbers)
     if sum(map(len, parts)) > SAMPLE:
         parts[:] = [rng.choice(np.concatenate(parts), SAMPLE // 2, replace=False)]
-
-
-def _level(name: str) -> Level:
-    return "buys" if name == "buys" else "behaviours"

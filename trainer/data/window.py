@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.dictionary import Column, read
 from features.errors import NotReadyError
-from trainer.runtime.encoding import I64, PREFIXES, Raw
+from trainer.runtime.encoding import HISTORY_ITEMS, I64, Level, Raw
 
 LABELS = {"cvr": "purchased", "ctr": "clicked"}
 KEYS = ("request_id", "event_time", "mature", "policy")
@@ -27,10 +28,12 @@ class Chunk:
     Args:
         index: Number of the chunk among all of the files given.
         rows: The requests.
+        levels: Column → what there is one value of.
     """
 
     index: int
     rows: pa.RecordBatch
+    levels: Mapping[str, Level]
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Values of a column, lists flattened: objects for strings, numbers otherwise (null: NaN)."""
@@ -48,8 +51,12 @@ class Window:
     Args:
         folder: `windows/<id>/`.
 
+    Attributes:
+        columns: The data dictionary: every column of its files.
+
     Raises:
         NotReadyError: If there is no window.
+        DataError: If it is of an older format.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,6 +66,7 @@ class Window:
             )
         self.folder = folder
         self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        self.columns = read(folder)
         self.training = sorted((folder / "requests").glob("*.parquet"))
         self.evaluation = sorted((folder / "eval").glob("*.parquet"))
 
@@ -67,8 +75,8 @@ class Window:
         """Identity of the window."""
         return self.folder.name
 
-    def arrow_schema(self) -> pa.Schema:
-        """Columns of the requests.
+    def require_training(self) -> None:
+        """Refuse a window that nothing can be trained on.
 
         Raises:
             NotReadyError: If the window has no training day.
@@ -80,7 +88,6 @@ class Window:
                 value=str(self.folder),
                 remedy="ingest and label earlier days, then build the window again",
             )
-        return pq.read_schema(self.training[0])
 
     def encoder(self) -> str | None:
         """Hash of the content encoders whose tokens belong to the window, or None without content."""
@@ -96,13 +103,14 @@ def chunks(files: Sequence[Path], columns: Sequence[str], size: int, first: int 
     """Requests of some files in order, `size` at a time, never across row groups.
 
     Args:
-        files: Parquet files, in time order.
+        files: Parquet files of windows, in time order.
         columns: Columns to read; those that a file lacks are left out.
         size: Requests a chunk.
         first: Chunks to skip; row groups that hold none of the rest are not read.
     """
     index = 0
     for path in files:
+        levels = levels_of(read(path.parent.parent))
         with pq.ParquetFile(path) as file:
             have = [name for name in columns if name in file.schema_arrow.names]
             for group in range(file.num_row_groups):
@@ -112,7 +120,7 @@ def chunks(files: Sequence[Path], columns: Sequence[str], size: int, first: int 
                     continue
                 for start in file.iter_batches(size, row_groups=[group], columns=have):
                     if index >= first:
-                        yield Chunk(index, start)
+                        yield Chunk(index, start, levels)
                     index += 1
 
 
@@ -138,19 +146,21 @@ def raw(chunk: Chunk, columns: Sequence[str]) -> Raw:
     """Raw columns of a chunk's requests, each with the counts of its level."""
     found = {name: chunk.column(name) for name in columns if name in chunk.rows.schema.names}
     counts = {"candidate": chunk.counts("cand_item")}
-    for name, prefix in PREFIXES.items():
-        if f"{prefix}_item" in found:
-            counts[name] = chunk.counts(f"{prefix}_item")
-    return Raw(found, counts)
+    counts |= {name: chunk.counts(item) for name, item in HISTORY_ITEMS.items() if item in found}
+    return Raw(found, counts, {name: chunk.levels[name] for name in found})
 
 
-def level(column: str) -> str:
-    """What a column has one value of: `request`, `candidate`, `buys` or `behaviours`."""
-    for name, prefix in PREFIXES.items():
-        if column.startswith(f"{prefix}_"):
-            return name
-    listed = ("cand_", "i_", "x_", "clicked", "carted", "purchased", "delay_s", "gmv_minor")
-    return "candidate" if column.startswith(listed) else "request"
+def levels_of(columns: Iterable[Column]) -> dict[str, Level]:
+    """What each column of requests has one value of; a label has one a candidate."""
+    found: dict[str, Level] = {}
+    for column in columns:
+        if column.level == "request":
+            found[column.name] = "request"
+        elif column.level in ("candidate", "label"):
+            found[column.name] = "candidate"
+        elif column.history:
+            found[column.name] = column.history
+    return found
 
 
 def select(found: Raw, rows: I64, kept: npt.NDArray[np.bool_] | None = None) -> Raw:
@@ -174,7 +184,8 @@ def select(found: Raw, rows: I64, kept: npt.NDArray[np.bool_] | None = None) -> 
             chosen[name] = np.bincount(owner[keep], minlength=len(rows)).astype(np.int64)
             at = at[keep]
         index[name] = at
-    return Raw({name: column[index[level(name)]] for name, column in found.columns.items()}, chosen)
+    columns = {name: column[index[found.levels[name]]] for name, column in found.columns.items()}
+    return Raw(columns, chosen, found.levels)
 
 
 def _ranges(starts: I64, lengths: I64) -> I64:

@@ -8,6 +8,7 @@ the content hashes of a candidate are exchanged.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def _logits(scorer: Scorer, listings: list[Raw], task: str, size: int = 64) -> n
         some = listings[start : start + size]
         columns = {name: np.concatenate([one.columns[name] for one in some]) for name in some[0].columns}
         counts = {name: np.concatenate([one.counts[name] for one in some]) for name in some[0].counts}
-        scored = scorer.score_raw(Raw(columns, counts))[f"{task}_logit"]
+        scored = scorer.score_raw(Raw(columns, counts, some[0].levels))[f"{task}_logit"]
         finite(f"{task}_logit", scored)
         parts.append(scored)
     return np.concatenate(parts)
@@ -114,4 +115,4 @@ def _sha(listing: Raw, column: str) -> Any:
 
 def _exchanged(listing: Raw, other: Raw, column: str) -> Raw:
     changed: npt.NDArray[Any] = other.columns[column]
-    return Raw({**listing.columns, column: changed}, listing.counts)
+    return replace(listing, columns={**listing.columns, column: changed})

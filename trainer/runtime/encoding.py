@@ -24,7 +24,7 @@ from trainer.runtime.models import schema as models
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
 Level = Literal["request", "candidate", "buys", "behaviours"]
-PREFIXES: dict[str, str] = {"buys": "buy", "behaviours": "beh"}
+HISTORY_ITEMS: dict[str, str] = {"buys": "buy_item", "behaviours": "beh_item"}  # raw columns of histories' items
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Field:
 
     Args:
         name: Name of the feature in the model's schema.
-        column: Raw column, or `item:<feature>` where the value is an attribute that the item table has.
+        column: Raw column, or attribute of the item table, as `source` says.
         table: Its vocabulary.
         level: What there is one value of: a request, a candidate, an entry of a history.
         kind: `category` is looked up, `number` bucketised, `code` a small integer counted from 0, `gap` the seconds
@@ -41,6 +41,7 @@ class Field:
         group: The model's group.
         buckets: Buckets of a number, 0 for other kinds.
         read: Whether the model looks it up; the category is encoded in any case, for negatives of the same one.
+        source: `request`: the request carries the values. `item_table`: they are an attribute of the history's items.
     """
 
     name: str
@@ -51,6 +52,20 @@ class Field:
     group: models.Group
     buckets: int = 0
     read: bool = True
+    source: Literal["request", "item_table"] = "request"
+
+
+@dataclass(frozen=True)
+class RawColumn:
+    """A raw column that an encoding reads.
+
+    Args:
+        kind: What its values are over the wire.
+        level: What there is one value of.
+    """
+
+    kind: Literal["string", "float", "int64"]
+    level: Level
 
 
 @dataclass(frozen=True)
@@ -61,10 +76,12 @@ class Raw:
         columns: Column → values, [B] (requests), [S] (candidates) or [N] (a history): objects (str or None) for
             categories, numbers otherwise.
         counts: `candidate`, `buys`, `behaviours` → how many values each request has, [B].
+        levels: Column → what there is one value of.
     """
 
     columns: Mapping[str, npt.NDArray[Any]]
     counts: Mapping[str, I64]
+    levels: Mapping[str, Level]
 
 
 @dataclass(frozen=True)
@@ -73,7 +90,7 @@ class Items:
 
     Args:
         row: Item → row; row 0 is the unknown item.
-        attributes: Feature → index of each row.
+        attributes: Attribute → index of each row.
         text_sha: Content hash of each row's text, or an empty string.
         image_sha: Content hash of each row's photo, or an empty string.
     """
@@ -107,6 +124,11 @@ class Encoded:
     candidate_image: npt.NDArray[Any]
     history_items: dict[str, I64]
     labels: dict[str, Tensor] = field(default_factory=dict)
+
+
+def history_level(name: str) -> Level:
+    """The level of a history's entries."""
+    return "buys" if name == "buys" else "behaviours"
 
 
 def lookup(vocabulary: Mapping[str, int], values: npt.NDArray[Any]) -> I64:
@@ -192,16 +214,15 @@ class Encoding:
             schema.tasks,
         )
 
-    def columns(self) -> dict[str, str]:
-        """Raw columns that encoding reads → `string`, `float` or `int64`."""
-        kinds = {"category": "string", "number": "float", "code": "int64", "gap": "int64"}
-        found = {f.column: kinds[f.kind] for f in self.fields if not f.column.startswith("item:")}
-        found |= {f"{PREFIXES[name]}_item": "string" for name in self.lengths}
-        found["cand_item"] = "string"
+    def columns(self) -> dict[str, RawColumn]:
+        """Raw columns that encoding reads."""
+        found = {f.column: RawColumn(_KINDS[f.kind], f.level) for f in self.fields if f.source == "request"}
+        found |= {HISTORY_ITEMS[name]: RawColumn("string", history_level(name)) for name in self.lengths}
+        found["cand_item"] = RawColumn("string", "candidate")
         if self.content:
-            found |= {"cand_text_sha": "string", "cand_image_sha": "string"}
+            found |= {name: RawColumn("string", "candidate") for name in ("cand_text_sha", "cand_image_sha")}
         if any(f.kind == "gap" for f in self.fields):
-            found["event_time"] = "int64"
+            found["event_time"] = RawColumn("int64", "request")
         return found
 
     def encode(self, raw: Raw, items: Items) -> Encoded:
@@ -217,11 +238,11 @@ class Encoding:
         kept, counts, history = {}, {"candidate": raw.counts["candidate"]}, {}
         for name, length in self.lengths.items():
             kept[name], counts[name] = newest(raw.counts[name], length)
-            history[name] = items.rows(raw.columns[f"{PREFIXES[name]}_item"][kept[name]])
+            history[name] = items.rows(raw.columns[HISTORY_ITEMS[name]][kept[name]])
         ids = {}
         for f in self.fields:
-            if f.column.startswith("item:"):
-                found = items.attributes[f.column[5:]][history[f.level]].astype(np.int64)
+            if f.source == "item_table":
+                found = items.attributes[f.column][history[f.level]].astype(np.int64)
             else:
                 values = raw.columns[f.column]
                 if f.level in kept:
@@ -256,7 +277,6 @@ class Encoding:
             keys = sorted(vocabulary, key=vocabulary.__getitem__)
             (folder / "vocab" / f"{table}.json").write_text(json.dumps(keys, ensure_ascii=False), encoding="utf-8")
         found = {
-            "version": 1,
             "null_rule": "index 0: null, NaN, empty or unknown; bucket i of a number: index i + 1; numbers as float32",
             "fields": [asdict(f) for f in self.fields],
             "lengths": self.lengths,
@@ -286,6 +306,12 @@ class Encoding:
         )
 
 
+_KINDS: dict[str, Literal["string", "float", "int64"]] = {
+    "category": "string",
+    "number": "float",
+    "code": "int64",
+    "gap": "int64",
+}
 CODES = 16  # rows of a table of small integers: codes 0 to 14, and 0 for unknown
 
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from trainer.runtime.content import ContentSource, Tokens
-from trainer.runtime.encoding import PREFIXES, Encoding, Items, Raw
+from trainer.runtime.encoding import Encoding, Items, Level, Raw
 from trainer.runtime.errors import BundleError
 from trainer.runtime.lookup import Lookup, assemble
 from trainer.runtime.models.batch import Batch
@@ -25,7 +25,7 @@ from trainer.runtime.tokens import TokenReader
 
 Inputs = Mapping[str, npt.NDArray[Any]]
 
-FORMAT = 2  # of a bundle; counted up when a runtime could not read those before
+FORMAT = 3  # of a bundle; counted up when a runtime could not read those before
 DTYPES: dict[str, Any] = {"float": np.float32, "int64": np.int64, "string": object}
 
 
@@ -37,30 +37,34 @@ class Input:
         name: `user__<column>` [1], `hist__<column>` [H] or `cand__<column>` [C].
         kind: `string`, `float` or `int64`. A missing string is empty, a missing number NaN.
         column: The raw column it carries.
+        level: What there is one value of: `request`, `candidate`, or an entry of `buys` or `behaviours`.
     """
 
     name: str
     kind: str
     column: str
+    level: Level
 
 
-def input_name(column: str) -> str:
+def input_name(column: str, level: Level) -> str:
     """The served model's input that carries a raw column.
 
     Example:
-        >>> [input_name(column) for column in ("user_id", "buy_item", "cand_item", "i_price")]
-        ['user__user_id', 'hist__buy_item', 'cand__item', 'cand__i_price']
+        >>> input_name("user_id", "request"), input_name("buy_item", "buys"), input_name("i_price", "candidate")
+        ('user__user_id', 'hist__buy_item', 'cand__i_price')
+        >>> input_name("cand_item", "candidate")
+        'cand__item'
     """
-    if column.startswith(("buy_", "beh_")):
-        return f"hist__{column}"
-    if column.startswith("cand_"):
-        return f"cand__{column[5:]}"
-    return f"cand__{column}" if column.startswith(("i_", "x_")) else f"user__{column}"
+    if level == "request":
+        return f"user__{column}"
+    if level == "candidate":
+        return f"cand__{column.removeprefix('cand_')}"  # said once
+    return f"hist__{column}"
 
 
 def inputs_of(encoding: Encoding) -> list[Input]:
     """The inputs that a model with this encoding wants, by name."""
-    found = [Input(input_name(column), kind, column) for column, kind in encoding.columns().items()]
+    found = [Input(input_name(name, c.level), c.kind, name, c.level) for name, c in encoding.columns().items()]
     return sorted(found, key=lambda i: i.name)
 
 
@@ -128,14 +132,13 @@ class Scorer:
             values = np.asarray(inputs[spec.name])
             if values.ndim != 1:
                 raise ValueError(f"input {spec.name} has shape {values.shape}; give one dimension")
-            level = _level(spec.column)
-            if sizes.setdefault(level, len(values)) != len(values):
-                raise ValueError(f"input {spec.name} has {len(values)} values where others have {sizes[level]}")
+            if sizes.setdefault(spec.level, len(values)) != len(values):
+                raise ValueError(f"input {spec.name} has {len(values)} values where others have {sizes[spec.level]}")
             columns[spec.column] = _strings(values) if spec.kind == "string" else values
         if sizes.get("request", 1) != 1:
             raise ValueError(f"inputs user__* have {sizes['request']} values; give one")
         counts = {level: np.array([size]) for level, size in sizes.items() if level != "request"}
-        return Raw(columns, counts)
+        return Raw(columns, counts, {spec.column: spec.level for spec in self.inputs})
 
     def batch(self, raw: Raw) -> Batch:
         """The batch that the model sees for raw columns of B requests."""
@@ -221,13 +224,6 @@ def load_tables(folder: Path, lookup: Lookup) -> None:
             if t.space == space:
                 with torch.no_grad():
                     lookup.weight(space, t.table).copy_(weights[t.table])
-
-
-def _level(column: str) -> str:
-    for name, prefix in PREFIXES.items():
-        if column.startswith(f"{prefix}_"):
-            return name
-    return "candidate" if column.startswith(("cand_", "i_", "x_")) else "request"
 
 
 def _strings(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

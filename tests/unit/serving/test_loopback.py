@@ -10,6 +10,7 @@ import pytest
 from freshrank.commands import rank
 from freshrank.demo import live
 from serving.gateway.scores import Scores, Served
+from serving.inputs import ServedInput
 from serving.state import State, Version
 from serving.triton import Triton
 from tests.serving import grpc_triton, http_gateway
@@ -32,7 +33,7 @@ def test_triton_is_reached_in_spite_of_a_proxy() -> None:
 
 
 def test_the_gateway_scores_in_spite_of_a_proxy() -> None:
-    served = Served("b", (("cand__item_id", "string", "cand_item"),), "cvr_logit", "service")
+    served = Served("b", (ServedInput("cand__item_id", "string", "cand_item", "candidate"),), "cvr_logit", "service")
 
     async def score(url: str) -> Any:
         scores = Scores(url)
