@@ -133,7 +133,7 @@ class Plan:
 
     def validation(self, files: tuple[Path, ...], settings: TrainSettings) -> Slice:
         """The held-out requests that early stopping looks at."""
-        kept, limit = self.negatives_kept, settings.valid_requests
+        kept, limit = self.negatives_kept, settings.validation_requests
         return Slice(files, self.valid_from, self.end, negatives_kept=kept, limit=limit)
 
 

@@ -167,7 +167,7 @@ class Run:
         self.ranker = ranker
         self.dense = Dense(ranker.named_parameters(), self.recipe)
         self.checkpoints = Checkpoints(job.folder)
-        self.every = max(1, self.requests // (size * self.settings.evaluations))
+        self.every = max(1, self.requests // (size * self.settings.validations_per_epoch))
         self.log = Progress(job)
         self.last: Step | None = None
 

@@ -84,7 +84,7 @@ class Plan:
             "requests_per_batch = 24",
             "epochs = 1",
             "threads = 1",
-            "evaluations = 2",
+            "validations_per_epoch = 2",
             "[train.recipe.camenn]",
             'history = "item"',
             'target = "modalities"',

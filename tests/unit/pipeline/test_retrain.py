@@ -38,7 +38,7 @@ dir = "stack"
 threads = 1
 requests_per_batch = 16
 min_count = 1
-evaluations = 1
+validations_per_epoch = 1
 negatives_per_positive = 4.0
 [train.recipe.camenn]
 width = 8

@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def job_of(made: Made, folder: Path, model: str = "deepfm", recipe: dict[str, Any] | None = None, **more: Any) -> Job:
     small = {"width": 4, "hidden": [4]}
-    settings = {"epochs": 1, "evaluations": 2, "checkpoint_batches": 2, **more}
+    settings = {"epochs": 1, "validations_per_epoch": 2, "checkpoint_batches": 2, **more}
     return make_job(made, folder, model, recipe or small, **settings)
 
 

@@ -52,7 +52,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runtime")
     made = make_window(root, requests_a_day=12, days=2, items=30, candidates=5)
     recipe = {"width": 8, "heads": 2, "feed_forward": 8, "experts": 2, "top_k": 1, "history_items": 3}
-    job = make_job(made, root, "camenn", recipe, epochs=1, evaluations=1)
+    job = make_job(made, root, "camenn", recipe, epochs=1, validations_per_epoch=1)
     with one_worker(root):
         train(job)
     return root / "bundles" / make_bundle(job, root / "bundles")

@@ -84,7 +84,7 @@ def local(value: Any) -> Tensor:
 
 def test_progress_rises_from_nothing_to_all(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model hears what share of all epochs is done before each batch, and so does the dense optimiser."""
-    job = make_job(made, tmp_path, "lr", epochs=2, evaluations=1, patience=99)
+    job = make_job(made, tmp_path, "lr", epochs=2, validations_per_epoch=1, patience=99)
     heard: list[float] = []
     rates: list[float] = []
     with one_worker(tmp_path):
@@ -119,7 +119,7 @@ def test_tensorboard_gets_the_use_of_experts(made: Made, tmp_path: Path) -> None
     )
 
     recipe = {"width": 8, "heads": 2, "feed_forward": 8, "experts": 3, "top_k": 2, "history_items": 2}
-    job = make_job(made, tmp_path, "camenn", recipe, epochs=1, evaluations=1)
+    job = make_job(made, tmp_path, "camenn", recipe, epochs=1, validations_per_epoch=1)
     job = replace(job, log=str(tmp_path / "log"))
     with one_worker(tmp_path):
         result = train(job)
@@ -135,7 +135,7 @@ def test_tensorboard_gets_the_use_of_experts(made: Made, tmp_path: Path) -> None
 
 def test_what_is_held_out_is_never_trained_on(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training and looks share the mature requests out between them, the looks' after the others in time."""
-    job = make_job(made, tmp_path, "lr", epochs=1, evaluations=1)
+    job = make_job(made, tmp_path, "lr", epochs=1, validations_per_epoch=1)
     trained: list[str] = []
     looked: list[str] = []
     step = Run.step
@@ -165,7 +165,7 @@ def test_looks_without_gain_end_the_training(made: Made, tmp_path: Path, monkeyp
     """After `train.patience` of them, with the best look as the result."""
     losses = iter([0.5, 0.4, 0.41, 0.39, 0.42, 0.40, 0.43, 0.44])
     monkeypatch.setattr("trainer.train.look", lambda *_: Seen(next(losses), 0.5))
-    job = make_job(made, tmp_path, "lr", epochs=9, evaluations=1, patience=3)
+    job = make_job(made, tmp_path, "lr", epochs=9, validations_per_epoch=1, patience=3)
     with one_worker(tmp_path):
         result = train(job)
     assert [look["loss"] for look in result.looks] == [0.5, 0.4, 0.41, 0.39, 0.42, 0.40, 0.43]

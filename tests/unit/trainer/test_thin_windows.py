@@ -78,7 +78,7 @@ def made_of(root: Path) -> Made:
 
 def once_round(made: Made, root: Path, **settings: Any) -> tuple[Result, Figures]:
     """Training, bundle, popularity and evaluation."""
-    job = make_job(made, root, "lr", epochs=1, evaluations=2, **settings)
+    job = make_job(made, root, "lr", epochs=1, validations_per_epoch=2, **settings)
     with one_worker(root):
         result = train(job)
     bundles, window = root / "bundles", Window(made.window)

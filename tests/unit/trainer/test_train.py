@@ -55,7 +55,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def job_of(made: Made, folder: Path, **values: Any) -> Job:
     recipe = values.pop("recipe", {"width": 6})  # not a multiple of four: tables are padded
-    return make_job(made, folder, values.pop("model", "deepfm"), recipe, evaluations=2, checkpoint_batches=2, **values)
+    return make_job(
+        made, folder, values.pop("model", "deepfm"), recipe, validations_per_epoch=2, checkpoint_batches=2, **values
+    )
 
 
 def final(job: Job) -> dict[str, torch.Tensor]:
