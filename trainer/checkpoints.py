@@ -27,18 +27,18 @@ class State:
     Args:
         step: Batches done.
         position: `epoch`, `chunk`, `batch` of the next batch.
-        best_step: Step of the best look at the held-out tenth, -1 before the first.
+        best_step: Step of the best validation run, -1 before the first.
         best_loss: Its loss.
-        bad: Looks since without gain.
-        looks: Every look: step, loss, auc.
+        validations_without_gain: Validation runs since without gain.
+        validations: Every validation run: step, loss, auc.
     """
 
     step: int
     position: tuple[int, int, int]
     best_step: int = -1
     best_loss: float = float("inf")
-    bad: int = 0
-    looks: list[dict[str, float | None]] | None = None
+    validations_without_gain: int = 0
+    validations: list[dict[str, float | None]] | None = None
 
 
 class Checkpoints:
@@ -70,7 +70,7 @@ class Checkpoints:
             save(tensors, checkpoint_id=work)
         _barrier()
         if _rank() == 0:
-            if target.exists():  # the same batch, looked at since: its tensors are the same
+            if target.exists():  # the same batch, validated since: its tensors are the same
                 shutil.rmtree(work)
                 atomic.write_text(target / "state.json", json.dumps(vars(state)))
             else:

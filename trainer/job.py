@@ -108,7 +108,7 @@ class Plan:
         negatives_kept: Share of negatives kept.
         epochs: Epochs at most.
         warm: Whether the weights start from the incumbent's.
-        why: Why, or why not.
+        warm_start_reason: Why, or why not.
     """
 
     start: int
@@ -118,7 +118,7 @@ class Plan:
     negatives_kept: float
     epochs: int
     warm: bool
-    why: str
+    warm_start_reason: str
 
     def training(self, files: tuple[Path, ...], settings: TrainSettings) -> Slice:
         """The requests to train on."""
@@ -132,7 +132,7 @@ class Plan:
         )
 
     def validation(self, files: tuple[Path, ...], settings: TrainSettings) -> Slice:
-        """The held-out requests that early stopping looks at."""
+        """The held-out requests, which validation runs score."""
         kept, limit = self.negatives_kept, settings.validation_requests
         return Slice(files, self.valid_from, self.end, negatives_kept=kept, limit=limit)
 

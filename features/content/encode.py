@@ -164,7 +164,7 @@ class _Run:
         self.counts.items += 1
         self._add_text(item)
         self._add_photo(item)
-        if len(self.texts) >= 4 * self.settings.batch_size:  # more than a batch, to sort them by length
+        if len(self.texts) >= 4 * self.settings.batch_size:  # more than a batch, for length bucketing
             self._encode_texts()
         if len(self.photos) >= self.settings.batch_size:
             self._encode_photos()

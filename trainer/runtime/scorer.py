@@ -99,7 +99,7 @@ class Scorer:
         self.content: ContentSource | None = None
         if self.encoding.content:
             self.content = ContentSource(tokens or TokenReader(self.folder / "item_tokens"), self.items)
-        self.ranker.remember()
+        self.ranker.cache_content()
         self.inputs = inputs_of(self.encoding)
         self.outputs: list[str] = self.info["outputs"]
         self._correction = math.log(self.info["negatives_kept"])

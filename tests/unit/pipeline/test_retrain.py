@@ -127,7 +127,7 @@ def test_from_window_to_blessing_and_again(settings: Settings) -> None:
 
     tomorrow = DAY + dt.timedelta(days=1)
     warm = train.run(settings, tomorrow)
-    assert warm.warm and made in warm.why
+    assert warm.warm and made in warm.warm_start_reason
     candidate = bundle.run(settings, tomorrow).bundle
     beside = evaluate.run(settings, tomorrow).figures.bundles
     assert (beside["candidate"], beside["incumbent"]) == (candidate, made)
@@ -166,7 +166,7 @@ def test_the_best_checkpoint_is_the_result_on_demand(
     step = Run.step
 
     def stopped(self: Run, batch: Step, state: State) -> None:
-        if state.looks:
+        if state.validations:
             raise KeyboardInterrupt
         step(self, batch, state)
 

@@ -30,7 +30,7 @@ from trainer.runtime.models.deepfm import DeepFM
 from trainer.tokens import TokenStore
 from trainer.train import Run, accept_best, train
 
-AT = 5  # the batch that is harmed; the look after batch 3 found a best checkpoint
+AT = 5  # the batch that is harmed; the validation after batch 3 found a best checkpoint
 NAN = math.nan
 
 
@@ -96,14 +96,14 @@ def embedding(patch: pytest.MonkeyPatch) -> None:
 
 
 def logit(patch: pytest.MonkeyPatch) -> None:
-    """The second look at the held-out requests meets it."""
-    forward, looks = DeepFM.forward, [0]
+    """The second validation run meets it."""
+    forward, validations = DeepFM.forward, [0]
 
     def changed(self: DeepFM, batch: Batch) -> dict[str, Tensor]:
         found = forward(self, batch)
         if self.training:
-            looks[0] += 1
-        elif looks[0] > 3:
+            validations[0] += 1
+        elif validations[0] > 3:
             found["cvr"] = found["cvr"].index_fill(0, torch.tensor([2]), NAN)
         return found
 
@@ -121,7 +121,11 @@ def logit(patch: pytest.MonkeyPatch) -> None:
             r"the loss cvr, for the embedding of ctx_zone 'z1', is not finite: requests of batch 5 = \['r",
             None,
         ),
-        (logit, r"the logit cvr of held-out requests is not finite: requests of the look after batch 6 = \['r", True),
+        (
+            logit,
+            r"the logit cvr of held-out requests is not finite: requests of the validation after batch 6 = \['r",
+            True,
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -118,7 +118,7 @@ def test_without_anything_held_out_the_newest_weights_are_the_result(tmp_path: P
     edit(made, newest(each(mature=False)), ("requests",))
     result, _ = once_round(made, tmp_path)
     assert result.step == result.steps and result.loss is None and result.auc is None
-    assert all(look["loss"] is None for look in result.looks)
+    assert all(one["loss"] is None for one in result.validations)
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ def test_an_incumbent_of_another_kind_is_not_carried_on(made: Made, tmp_path: Pa
     bundle = tmp_path / "bundles" / make_bundle(first, tmp_path / "bundles")
     for values, why in (({"model": "fm"}, "is a deepfm"), ({"recipe": {"width": 8}}, "another recipe")):
         plan = prepare(job_of(made, tmp_path / why.replace(" ", ""), incumbent=bundle, **values)).plan
-        assert not plan.warm and why in plan.why
+        assert not plan.warm and why in plan.warm_start_reason
 
 
 def test_served_logit_makes_up_for_thinning(made: Made, tmp_path: Path) -> None:
