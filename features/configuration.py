@@ -66,7 +66,7 @@ _ADAPTERS: dict[type, dict[str, TypeAdapter[object]]] = {}
 
 
 @runtime_checkable
-class FieldError(Protocol):
+class FieldErrorLike(Protocol):
     """An error of a dataclass's own about fields that do not go together."""
 
     what: str
@@ -146,7 +146,7 @@ def _over(default: object, values: Mapping[str, object]) -> dict[str, object]:
 def _refused(error: ErrorDetails, kind: type, prefix: str) -> UsageError:
     """One line for one of pydantic's errors; `prefix` is a path without its last dot, or ends in one, or is empty."""
     place, value, context = error["loc"], error["input"], error.get("ctx", {})
-    if isinstance(own := context.get("error"), FieldError):
+    if isinstance(own := context.get("error"), FieldErrorLike):
         return UsageError(own.what, field=_path(prefix, *place, own.field), value=own.value, remedy=own.remedy)
     if error["type"] == "unexpected_keyword_argument":
         owner = _kind_at(kind, *place[:-1])

@@ -21,7 +21,7 @@ from features import atomic
 
 
 @dataclass
-class State:
+class TrainingState:
     """Where a training stands.
 
     Args:
@@ -55,12 +55,12 @@ class Checkpoints:
         """Folder of the checkpoint after some batches."""
         return self.folder / f"step-{step:08d}"
 
-    def latest(self) -> State | None:
+    def latest(self) -> TrainingState | None:
         """Where the newest whole checkpoint stands."""
         found = sorted(p for p in self.folder.glob("step-*") if (p / "state.json").exists())
-        return State(**json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))) if found else None
+        return TrainingState(**json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))) if found else None
 
-    def save(self, tensors: dict[str, Any], state: State) -> None:
+    def save(self, tensors: dict[str, Any], state: TrainingState) -> None:
         """Write a checkpoint; all workers call it. Older ones but the best go."""
         target, work = self.path(state.step), self.folder / f".step-{state.step:08d}"
         if _rank() == 0:

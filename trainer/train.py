@@ -16,7 +16,7 @@ from torch import Tensor
 
 from features.errors import DataError, FreshrankError, UsageError
 from trainer.attempts import note_error, note_memory
-from trainer.checkpoints import Checkpoints, State
+from trainer.checkpoints import Checkpoints, TrainingState
 from trainer.data.stream import Position, Step, Stream
 from trainer.data.window import Window
 from trainer.embeddings.sharded import (
@@ -123,7 +123,7 @@ def accept_best(job: Job) -> Result:
     return result
 
 
-def _result(state: State, prepared: Prepared, accepted: str = "") -> Result:
+def _result(state: TrainingState, prepared: Prepared, accepted: str = "") -> Result:
     best = next(found for found in reversed(state.validations or []) if found["step"] == state.best_step)
     return Result(
         state.best_step,
@@ -179,7 +179,7 @@ class Run:
             "dense": self.dense.state(),
         }
 
-    def begin(self) -> State:
+    def begin(self) -> TrainingState:
         """Initial weights: random, or the incumbent's with rows carried over by key."""
         weights = {table_name(t): weight for t, weight in initial(self.lookup.layout, self.settings.seed)}
         sums = initial_accumulators(weights, self.recipe)
@@ -187,9 +187,9 @@ class Run:
             dense = carried(Path(self.job.incumbent), self.prepared.encoding, self.lookup.layout, weights, sums)
             self.ranker.load_state_dict(dense)
         fill(self.model, weights, sums)
-        return State(0, (0, 0, 0), validations=[])
+        return TrainingState(0, (0, 0, 0), validations=[])
 
-    def resume(self) -> State | None:
+    def resume(self) -> TrainingState | None:
         """Weights and place of the newest checkpoint, if there is one."""
         state = self.checkpoints.latest()
         if state is not None:
@@ -197,7 +197,7 @@ class Run:
             self.log.say(f"goes on after batch {state.step}")
         return state
 
-    def step(self, batch: Step, state: State) -> None:
+    def step(self, batch: Step, state: TrainingState) -> None:
         """Train on one batch."""
         epoch = batch.after.epoch
         progress = min((epoch + batch.done / self.requests) / self.prepared.plan.epochs, 1.0)
@@ -220,11 +220,11 @@ class Run:
         if self.log.step(state.step, progress, batch, shown, self.ranker.last_expert_use()):
             note_memory(self.job, dist.get_rank())
 
-    def due(self, state: State) -> bool:
+    def due(self, state: TrainingState) -> bool:
         """Whether it is time for a validation run."""
         return state.step % self.every == 0
 
-    def validate(self, state: State) -> None:
+    def validate(self, state: TrainingState) -> None:
         """Score the held-out tenth and note whether it got better."""
         self.ranker.cache_content()  # weights stay during a validation run
         found = validate(self.model, self.validation, self.prepared.encoding.tasks[0])
@@ -241,7 +241,7 @@ class Run:
             state.validations_without_gain += 1
         self.log.validation(state.step, loss, auc)
 
-    def save(self, state: State) -> None:
+    def save(self, state: TrainingState) -> None:
         """Write a checkpoint; all its weights are finite."""
         tensors = self.tensors()
         fault = weights_fault(tensors, self.prepared.encoding)
@@ -251,7 +251,7 @@ class Run:
         self.checkpoints.save(tensors, state)
         note_memory(self.job, dist.get_rank())
 
-    def _stop_at_loss(self, batch: Step, losses: dict[str, Tensor], progress: float, state: State) -> NoReturn:
+    def _stop_at_loss(self, batch: Step, losses: dict[str, Tensor], progress: float, state: TrainingState) -> NoReturn:
         """Find out what made a loss not finite; every worker takes part, since each holds a part of the tables."""
         seen = self.trainee.batch(batch.encoded, progress)
         bad = not bool(total(losses).isfinite())

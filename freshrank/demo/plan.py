@@ -20,7 +20,7 @@ camenn = {{ share = {ARMS["camenn"]}, alias = "champion" }}
 
 
 @dataclass(frozen=True)
-class Plan:
+class DemoPlan:
     """A demo.
 
     Args:

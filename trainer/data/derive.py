@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from trainer.data.window import LABELS, Chunk, Window, chunks
 from trainer.runtime.encoding import F32, PREFIXES, Encoding, Field, Items, Level, bucketise
-from trainer.runtime.models.schema import Content, Group
+from trainer.runtime.models.schema import ContentWidths, Group
 from trainer.settings import TrainSettings
 
 NAMES = {"i_shop": "shop_id", "i_brand": "brand_id", "i_category": "category_id", "cand_item": "item_id"}
@@ -117,7 +117,7 @@ def scan(window: Window, fields: list[Field], task: str) -> Scan:
 
 
 def derive(
-    window: Window, settings: TrainSettings, content: Content | None, before: Encoding | None = None
+    window: Window, settings: TrainSettings, content: ContentWidths | None, before: Encoding | None = None
 ) -> tuple[Encoding, Scan]:
     """The encoding that a window's training days give.
 

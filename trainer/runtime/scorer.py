@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 
-from trainer.runtime.content import ContentSource, Tokens
+from trainer.runtime.content import ContentSource, TokenSource
 from trainer.runtime.encoding import PREFIXES, Encoding, Items, Raw
 from trainer.runtime.errors import BundleError
 from trainer.runtime.lookup import Lookup, assemble
@@ -81,7 +81,7 @@ class Scorer:
         TokensError: If its tokens are cut short.
     """
 
-    def __init__(self, folder: Path | str, tokens: Tokens | None = None) -> None:
+    def __init__(self, folder: Path | str, tokens: TokenSource | None = None) -> None:
         self.folder = Path(folder)
         self.info = read_info(self.folder)
         self.encoding = Encoding.load(self.folder)

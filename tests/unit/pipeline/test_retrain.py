@@ -23,7 +23,7 @@ from freshrank.settings import Settings, load
 from tests.trainer.run import one_worker
 from tests.trainer.windows import make_window
 from trainer.bundle import verify
-from trainer.checkpoints import State
+from trainer.checkpoints import TrainingState
 from trainer.data.stream import Step
 from trainer.train import Run
 from trainer.train import train as fit
@@ -165,7 +165,7 @@ def test_the_best_checkpoint_is_the_result_on_demand(
     job = train.make_job(settings, DAY, "lr")
     step = Run.step
 
-    def stopped(self: Run, batch: Step, state: State) -> None:
+    def stopped(self: Run, batch: Step, state: TrainingState) -> None:
         if state.validations:
             raise KeyboardInterrupt
         step(self, batch, state)

@@ -20,7 +20,7 @@ from features.errors import DataError, UsageError
 from tests.trainer.run import make_job, one_worker
 from tests.trainer.windows import Made, make_window, sha
 from trainer.bundle import make_bundle
-from trainer.checkpoints import Checkpoints, State, read_full
+from trainer.checkpoints import Checkpoints, TrainingState, read_full
 from trainer.data.stream import Step
 from trainer.data.window import Window
 from trainer.job import Job, prepare
@@ -71,7 +71,7 @@ def table(patch: pytest.MonkeyPatch) -> None:
     """A row turns NaN in the batch before a checkpoint, as a fused optimiser would leave it."""
     step = Run.step
 
-    def poisoned(self: Run, batch: Step, state: State) -> None:
+    def poisoned(self: Run, batch: Step, state: TrainingState) -> None:
         step(self, batch, state)
         if state.step == AT + 1:
             (weight,) = (w for n, w in self.model.state_dict().items() if n.endswith("main__user_id.weight"))
@@ -85,7 +85,7 @@ def embedding(patch: pytest.MonkeyPatch) -> None:
     """The same before a batch reads it: every request has a zone."""
     step = Run.step
 
-    def poisoned(self: Run, batch: Step, state: State) -> None:
+    def poisoned(self: Run, batch: Step, state: TrainingState) -> None:
         if state.step == AT - 1:
             (weight,) = (w for n, w in self.model.state_dict().items() if n.endswith("main__ctx_zone.weight"))
             held = weight.local_shards()[0].tensor if hasattr(weight, "local_shards") else weight

@@ -73,7 +73,7 @@ def test_the_runtime_imports_what_triton_has_and_nothing_else() -> None:
 
 
 def test_code_outside_the_models_knows_none_of_them_by_name() -> None:
-    """What a model can do besides is a method of `Ranker`. Studies of some models may, and who counts popularity."""
+    """What a model can do besides is a method of `RankingModel`. Studies of some may, and who counts popularity."""
     generic = {"batch", "layers", "ranges", "ranker", "recipe", "registry", "schema"}
     models = ROOT / "trainer" / "runtime" / "models"
     assert generic < {path.stem for path in models.iterdir()}

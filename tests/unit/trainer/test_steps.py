@@ -17,7 +17,7 @@ from torch import Tensor
 from tests.models.factory import RowWiseAdagrad
 from tests.trainer.run import make_job, one_worker
 from tests.trainer.windows import Made, make_window
-from trainer.checkpoints import State
+from trainer.checkpoints import TrainingState
 from trainer.data.stream import Position, Step, Stream
 from trainer.data.window import Window
 from trainer.embeddings.sharded import initial
@@ -140,7 +140,7 @@ def test_what_is_held_out_is_never_trained_on(made: Made, tmp_path: Path, monkey
     validated: list[str] = []
     step = Run.step
 
-    def counted(self: Run, batch: Step, state: State) -> None:
+    def counted(self: Run, batch: Step, state: TrainingState) -> None:
         trained.extend(batch.batch_ids)
         step(self, batch, state)
 
@@ -204,7 +204,7 @@ def test_progress_goes_on_where_a_training_was_interrupted(
     job = make_job(made, tmp_path, "lr", epochs=2, patience=99, negatives_kept=0.1, checkpoint_batches=1)
     step = Run.step
 
-    def interrupted(self: Run, batch: Step, state: State) -> None:
+    def interrupted(self: Run, batch: Step, state: TrainingState) -> None:
         if state.position[0] == 1:
             raise KeyboardInterrupt
         step(self, batch, state)

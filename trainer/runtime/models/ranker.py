@@ -15,7 +15,7 @@ from trainer.runtime.models.recipe import ModelRecipe
 from trainer.runtime.models.schema import Schema, Space
 
 
-class Ranker(nn.Module):
+class RankingModel(nn.Module):
     """A model that scores the candidates of requests.
 
     A subclass sets `Recipe`, a frozen dataclass derived from `ModelRecipe` with a default for every field, and takes

@@ -14,7 +14,7 @@ Group = Literal["user", "context", "item", "cross"]
 
 
 @dataclass(frozen=True)
-class Feature:
+class ModelFeature:
     """One field.
 
     Args:
@@ -49,11 +49,11 @@ class Sequence:
 
     name: str
     length: int
-    features: tuple[Feature, ...]
+    features: tuple[ModelFeature, ...]
 
 
 @dataclass(frozen=True)
-class Content:
+class ContentWidths:
     """Widths of the frozen encoders' outputs.
 
     Args:
@@ -80,12 +80,12 @@ class Schema:
         tasks: Labels the data have, such as `cvr` and `ctr`.
     """
 
-    features: tuple[Feature, ...]
+    features: tuple[ModelFeature, ...]
     sequences: tuple[Sequence, ...] = ()
-    content: Content | None = None
+    content: ContentWidths | None = None
     tasks: tuple[str, ...] = ("cvr",)
 
-    def group(self, *groups: Group) -> tuple[Feature, ...]:
+    def group(self, *groups: Group) -> tuple[ModelFeature, ...]:
         """The fields of some groups, in order."""
         return tuple(feature for feature in self.features if feature.group in groups)
 
@@ -93,7 +93,7 @@ class Schema:
         """The history of that name, if the data have it."""
         return next((sequence for sequence in self.sequences if sequence.name == name), None)
 
-    def all_features(self) -> tuple[Feature, ...]:
+    def all_features(self) -> tuple[ModelFeature, ...]:
         """Fields of requests, candidates and histories."""
         return self.features + tuple(feature for sequence in self.sequences for feature in sequence.features)
 
