@@ -78,6 +78,27 @@ class Schema:
         sequences: Histories; empty for flat sets.
         content: Widths of text and image tokens, or None where there is no content.
         tasks: Labels the data have, such as `cvr` and `ctr`.
+
+    Example:
+        The inputs of the batch in `Batch`'s example: a user, an item, and a history of at most three bought items,
+        which share the candidates' table::
+
+            group   field          table    rows   one value a
+            user    user_id        user_id  101    request              [B]
+            item    item_id        item_id  1001   candidate            [S]
+            item    buys.item_id   item_id  1001   place of a history   [B, L]
+
+        >>> schema = Schema(
+        ...     features=(
+        ...         ModelFeature("user_id", "user", "user_id", 101),
+        ...         ModelFeature("item_id", "item", "item_id", 1001),
+        ...     ),
+        ...     sequences=(Sequence("buys", 3, (ModelFeature("buys.item_id", "item", "item_id", 1001),)),),
+        ... )
+        >>> [feature.name for feature in schema.group("item")]
+        ['item_id']
+        >>> [feature.name for feature in schema.all_features()]
+        ['user_id', 'item_id', 'buys.item_id']
     """
 
     features: tuple[ModelFeature, ...]
