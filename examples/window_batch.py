@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from trainer.data.derive import derive, item_table
-from trainer.data.stream import Slice, Stream
+from trainer.data.stream import RequestSlice, Stream
 from trainer.data.window import Window
 from trainer.runtime.content import ContentSource
 from trainer.runtime.lookup import Lookup, assemble
@@ -46,7 +46,7 @@ def first_batch(folder: Path, model: str, requests: int = 16) -> Batch:
     kind, recipe = model_class(model), parse_recipe(model, {})
     encoding = whole.narrowed(kind.reads(whole.schema, recipe))
     items = item_table(folder / "items.parquet", encoding)
-    step = next(Stream(Slice(tuple(window.training)), encoding, items, requests).epoch())
+    step = next(Stream(RequestSlice(tuple(window.training)), encoding, items, requests).epoch())
     lookup = Lookup(encoding.schema, kind.spaces(encoding.schema, recipe))  # all zero until it is trained
     content = ContentSource(tokens, items) if tokens and encoding.content else None
     batch = assemble(encoding.schema, step.encoded, lookup(step.encoded), content)

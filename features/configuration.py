@@ -1,6 +1,7 @@
 """Typed configuration from what people write: dataclasses whose fields' types say what is right.
 
-A configuration is a frozen dataclass with a default for every field. Its types are checked by pydantic, ranges by
+A configuration is a frozen dataclass with a default for every field. One whose fields were renamed has a class variable
+`RENAMED`, old name → new one; an old name is refused with the new one. Its types are checked by pydantic, ranges by
 `Annotated[int, Field(ge=1)]`; the recipes of models, which travel without pydantic, mark theirs with the `Range` of
 `trainer/runtime/models/ranges.py`, which pydantic takes for the same.
 """
@@ -65,7 +66,7 @@ _ADAPTERS: dict[type, dict[str, TypeAdapter[object]]] = {}
 
 
 @runtime_checkable
-class FieldError(Protocol):
+class FieldErrorLike(Protocol):
     """An error of a dataclass's own about fields that do not go together."""
 
     what: str
@@ -86,7 +87,7 @@ def read(kind: type[C], values: Mapping[str, object], *, prefix: str = "", text:
         text: Values are text, as of options of a command: `"7"` is a number where one is asked for.
 
     Raises:
-        UsageError: If a field is unknown or a value of the wrong type or out of range; the first is named.
+        UsageError: If a field is unknown or renamed, or a value of the wrong type or out of range; the first is named.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _adapters(kind: type) -> dict[str, TypeAdapter[object]]:
     """One a field; made once a class, which takes milliseconds."""
     if kind not in _ADAPTERS:
         hints = get_type_hints(kind, include_extras=True)
-        _ADAPTERS[kind] = {name: TypeAdapter(hint) for name, hint in hints.items()}
+        _ADAPTERS[kind] = {f.name: TypeAdapter(hints[f.name]) for f in dataclasses.fields(kind)}
     return _ADAPTERS[kind]
 
 
@@ -145,10 +146,13 @@ def _over(default: object, values: Mapping[str, object]) -> dict[str, object]:
 def _refused(error: ErrorDetails, kind: type, prefix: str) -> UsageError:
     """One line for one of pydantic's errors; `prefix` is a path without its last dot, or ends in one, or is empty."""
     place, value, context = error["loc"], error["input"], error.get("ctx", {})
-    if isinstance(own := context.get("error"), FieldError):
+    if isinstance(own := context.get("error"), FieldErrorLike):
         return UsageError(own.what, field=_path(prefix, *place, own.field), value=own.value, remedy=own.remedy)
     if error["type"] == "unexpected_keyword_argument":
-        remedy = f"use one of: {', '.join(_names(kind, *place[:-1]))}"
+        owner = _kind_at(kind, *place[:-1])
+        if now := getattr(owner, "RENAMED", {}).get(place[-1]):
+            return UsageError("renamed", field=_path(prefix, *place), value=value, remedy=f"use {now}")
+        remedy = f"use one of: {', '.join(_names(owner))}"
         return UsageError("unknown field", field=_path(prefix, *place), value=value, remedy=remedy)
     what, remedy = WORDS.get(error["type"], ("wrong type", ""))
     remedy = remedy.format(**context) or error["msg"].replace("Input should be", "use")
@@ -165,8 +169,13 @@ def _path(start: str, *parts: int | str) -> str:
     return start
 
 
-def _names(kind: Any, *path: int | str) -> list[str]:
-    """Fields of the dataclass at this path."""
+def _kind_at(kind: Any, *path: int | str) -> Any:
+    """The dataclass at this path."""
     for part in path:
         kind = get_type_hints(kind)[str(part)]
+    return kind
+
+
+def _names(kind: Any) -> list[str]:
+    """Fields of a dataclass."""
     return sorted(field.name for field in dataclasses.fields(kind) if field.init)

@@ -20,6 +20,10 @@ from features.errors import UsageError
 from features.settings import Section
 
 PREFIX = "FRESHRANK_"
+RENAMED = {  # a setting's name before → its name now
+    "train.evaluations": "train.validations_per_epoch",
+    "train.valid_requests": "train.validation_requests",
+}
 OURS = frozenset({PREFIX + "SETTINGS", PREFIX + "STACK_ID"})  # no settings, and yet ours
 
 _URL = re.compile(r"(?:tcp|udp|sctp)://\S+:\d+")
@@ -110,10 +114,11 @@ def variables(model: type[BaseModel], environ: Mapping[str, str]) -> list[Variab
         environ: The environment.
 
     Raises:
-        UsageError: If a variable begins like a setting and is none, or has to be JSON and is not, or stands there in
-            upper case and in lower case.
+        UsageError: If a variable begins like a setting and is none, or is one's old name, or has to be JSON and is not,
+            or stands there in upper case and in lower case.
     """
     known = {variable_of(path): (path, is_json) for path, is_json in _paths(model)}
+    before = {variable_of(old): variable_of(new) for old, new in RENAMED.items()}
     found: dict[str, Variable] = {}
     for name, text in environ.items():
         upper = name.upper()
@@ -124,6 +129,8 @@ def variables(model: type[BaseModel], environ: Mapping[str, str]) -> list[Variab
                 raise UsageError("set twice", field=found[upper].name, value=name, remedy="unset one of the two")
             found[upper] = Variable(name, known[upper][0], text, known[upper][1])
             found[upper].decoded()
+        elif upper in before:
+            raise UsageError("renamed", field=name, value=shown(name, text), remedy=f"use {before[upper]}")
         elif not is_of_a_service(name, text):
             raise UsageError(
                 "unknown setting", field=name, value=shown(name, text),

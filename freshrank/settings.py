@@ -24,7 +24,7 @@ from features.settings import (
     WindowSettings,
 )
 from freshrank.checkout import find_checkout
-from freshrank.environment import PREFIX, Variable, shown, variable_of, variables
+from freshrank.environment import PREFIX, RENAMED, Variable, shown, variable_of, variables
 from serving.settings import GatewaySettings, TritonSettings
 from trainer.settings import GateSettings, TrainSettings
 
@@ -259,6 +259,8 @@ def _usage_error(error: ValidationError, file: Path) -> UsageError:
     inner = [one for one in ours if _sets(one, name) or (one.is_json and name.startswith(f"{one.path}."))]
     exact = [one for one in inner if _sets(one, name)] or inner
     where = f"the variable {exact[0].name}" if exact else str(file)
+    if first["type"] == "extra_forbidden" and name in RENAMED:
+        return UsageError("renamed", field=name, value=value, remedy=f"use {RENAMED[name]} in {where}")
     if first["type"] == "extra_forbidden":
         return UsageError("unknown setting", field=name, value=value, remedy=f"remove it from {where}")
     return UsageError(first["msg"], field=name, value=value, remedy=f"mend it in {where}; see `freshrank settings`")

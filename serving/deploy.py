@@ -27,8 +27,8 @@ from serving.state import (
     LOADED_STATES,
     Serving,
     ServingFile,
-    State,
     Version,
+    VersionState,
 )
 from serving.triton import Control
 
@@ -198,9 +198,9 @@ class Deployer:
 
         def stage(now: Serving) -> Serving:
             version = now.versions.get(bundle)
-            if version is not None and version.state not in (State.RETIRED, State.FAILED):
+            if version is not None and version.state not in (VersionState.RETIRED, VersionState.FAILED):
                 return now
-            fresh = Version(name, now.next_version, State.STAGED)
+            fresh = Version(name, now.next_version, VersionState.STAGED)
             return msgspec.structs.replace(now.with_version(bundle, fresh), next_version=now.next_version + 1)
 
         self.state.change(stage)
@@ -222,8 +222,8 @@ class Deployer:
                 raise self._fail(bundle, str(error)) from error
             if not self.triton.ready(model, number):
                 raise self._fail(bundle, "Triton loaded the model but the version is not ready")
-        if version.state is State.STAGED:
-            self._record(bundle, State.LOADED)
+        if version.state is VersionState.STAGED:
+            self._record(bundle, VersionState.LOADED)
 
     def _probe(self, bundle: str, report: Report) -> None:
         """Score the bundle's probes in Triton and compare with the trainer's scores."""
@@ -233,17 +233,17 @@ class Deployer:
         except UnreachableError:
             raise
         except FreshrankError as error:
-            if version.state in (State.LIVE, State.DRAINING):  # it serves, or did: leave it where it is
+            if version.state in (VersionState.LIVE, VersionState.DRAINING):  # it serves, or did: leave it where it is
                 raise
             raise self._fail(bundle, str(error)) from error
-        if version.state is State.LOADED:
-            self._record(bundle, State.PROBED)
+        if version.state is VersionState.LOADED:
+            self._record(bundle, VersionState.PROBED)
 
     def _fail(self, bundle: str, reason: str) -> DataError:
         """Take a version out of Triton and write why; the versions beside it never noticed."""
         version = self.state.read().versions[bundle]
         self._drop(bundle)
-        self._record(bundle, State.FAILED, reason[:2000])
+        self._record(bundle, VersionState.FAILED, reason[:2000])
         return DataError(
             f"deployment of {bundle} failed, what was live stays live: {reason}",
             field="version",
@@ -271,17 +271,17 @@ class Deployer:
         now = self.state.read()
         self._describe(report, now)
         self._tell(report, self._wait(now.generation))
-        draining = {n: v for n, v in now.versions.items() if v.state is State.DRAINING}
+        draining = {n: v for n, v in now.versions.items() if v.state is VersionState.DRAINING}
         drained = max((version.drained or 0 for version in draining.values()), default=0)
         if draining and not gateways_at(self.layout, drained).behind:
             self._sleep(self.request_timeout_s)  # requests that began before their gateway acknowledged
             for bundle in draining:
                 self._drop(bundle)
-                self._record(bundle, State.RETIRED)
+                self._record(bundle, VersionState.RETIRED)
                 report.retired.append(bundle)
         report.draining = [name for name in draining if name not in report.retired]
 
-    def _record(self, bundle: str, state: State, reason: str | None = None) -> None:
+    def _record(self, bundle: str, state: VersionState, reason: str | None = None) -> None:
         """Write down that a version has come to its next state."""
         self.state.change(lambda now: now.with_version(bundle, now.versions[bundle].to(state, reason=reason)))
 

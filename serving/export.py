@@ -37,7 +37,7 @@ def verify(folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Served:
+class ExportedModel:
     """What Triton is told of a bundle.
 
     Args:
@@ -51,13 +51,13 @@ class Served:
     outputs: tuple[str, ...]
 
 
-def describe(folder: Path) -> Served:
+def describe(folder: Path) -> ExportedModel:
     """Name, inputs and outputs of a bundle, as Triton will have them.
 
     The hash in the name covers inputs and outputs, so that versions of one model are asked alike.
     """
     info = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    return Served(
+    return ExportedModel(
         safe_name("model", f"{info['model']}_{info['schema_hash'][:8]}"),
         tuple((i["name"], _TYPES[i["kind"]]) for i in info["inputs"]),
         tuple(info["outputs"]),
@@ -101,7 +101,7 @@ class Repository:
         """Whether a model's `config.pbtxt` is there."""
         return (self.folder / model / "config.pbtxt").exists()
 
-    def configure(self, served: Served, versions: Iterable[int]) -> None:
+    def configure(self, served: ExportedModel, versions: Iterable[int]) -> None:
         """Write `config.pbtxt` with exactly these versions, so that a restarted Triton loads them, too."""
         text = config(served, sorted(versions), self.instances)
         path = self.folder / served.name / "config.pbtxt"
@@ -128,7 +128,7 @@ class Repository:
             shutil.rmtree(gone, ignore_errors=True)
 
 
-def config(served: Served, versions: Sequence[int], instances: int) -> str:
+def config(served: ExportedModel, versions: Sequence[int], instances: int) -> str:
     """The text of a model's `config.pbtxt`."""
 
     def tensor(name: str, kind: str) -> str:

@@ -20,7 +20,7 @@ ALIASES = (CHAMPION, CHALLENGER, POPULARITY)
 LOCK_TIMEOUT_S = 30.0
 
 
-class State(StrEnum):
+class VersionState(StrEnum):
     """Where a version stands."""
 
     STAGED = "STAGED"  # it has a number
@@ -32,16 +32,16 @@ class State(StrEnum):
     FAILED = "FAILED"  # it never went live; `reason` says why
 
 
-NEXT: dict[State, tuple[State, ...]] = {
-    State.STAGED: (State.LOADED, State.FAILED),
-    State.LOADED: (State.PROBED, State.FAILED),
-    State.PROBED: (State.LIVE, State.FAILED),
-    State.LIVE: (State.DRAINING,),
-    State.DRAINING: (State.LIVE, State.RETIRED),
-    State.RETIRED: (State.STAGED,),
-    State.FAILED: (State.STAGED,),
+NEXT: dict[VersionState, tuple[VersionState, ...]] = {
+    VersionState.STAGED: (VersionState.LOADED, VersionState.FAILED),
+    VersionState.LOADED: (VersionState.PROBED, VersionState.FAILED),
+    VersionState.PROBED: (VersionState.LIVE, VersionState.FAILED),
+    VersionState.LIVE: (VersionState.DRAINING,),
+    VersionState.DRAINING: (VersionState.LIVE, VersionState.RETIRED),
+    VersionState.RETIRED: (VersionState.STAGED,),
+    VersionState.FAILED: (VersionState.STAGED,),
 }
-LOADED_STATES = (State.LOADED, State.PROBED, State.LIVE, State.DRAINING)
+LOADED_STATES = (VersionState.LOADED, VersionState.PROBED, VersionState.LIVE, VersionState.DRAINING)
 
 
 class Version(Struct, frozen=True, omit_defaults=True):
@@ -57,11 +57,11 @@ class Version(Struct, frozen=True, omit_defaults=True):
 
     triton_model: str
     version: int
-    state: State
+    state: VersionState
     reason: str | None = None
     drained: int | None = None
 
-    def to(self, state: State, *, reason: str | None = None, drained: int | None = None) -> Version:
+    def to(self, state: VersionState, *, reason: str | None = None, drained: int | None = None) -> Version:
         """The version in its next state.
 
         Raises:
@@ -113,10 +113,10 @@ class Serving(Struct, frozen=True):
         moved = msgspec.structs.replace(self, aliases={**self.aliases, alias: bundle}, previous=previous)
         versions = dict(moved.versions)
         for name, version in versions.items():
-            if moved.points_to(name) and version.state is not State.LIVE:
-                versions[name] = version.to(State.LIVE)
-            elif not moved.points_to(name) and version.state is State.LIVE:
-                versions[name] = version.to(State.DRAINING, drained=self.generation + 1)
+            if moved.points_to(name) and version.state is not VersionState.LIVE:
+                versions[name] = version.to(VersionState.LIVE)
+            elif not moved.points_to(name) and version.state is VersionState.LIVE:
+                versions[name] = version.to(VersionState.DRAINING, drained=self.generation + 1)
         return msgspec.structs.replace(moved, versions=versions)
 
 

@@ -38,7 +38,7 @@ class Control(Protocol):
         """Score one request: input name → values, output name → float32 values."""
 
 
-class Triton:
+class TritonClient:
     """A Triton server by gRPC.
 
     Args:

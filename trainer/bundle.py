@@ -78,11 +78,11 @@ def make_bundle(job: Job, bundles: Path) -> str:
         "encoder": Path(job.tokens).name if job.tokens else None,
         "incumbent": Path(job.incumbent).name if job.incumbent else None,
         "warm": prepared.plan.warm,
-        "warm_why": prepared.plan.why,
+        "warm_start_reason": prepared.plan.warm_start_reason,
         "seed": job.settings.seed,
         "accepted": result.accepted or None,
     }
-    metrics = {key: getattr(result, key) for key in ("steps", "step", "loss", "auc", "looks")}
+    metrics = {key: getattr(result, key) for key in ("steps", "step", "loss", "auc", "validations")}
     bundle = write_bundle(
         bundles,
         window,

@@ -21,24 +21,24 @@ from features import atomic
 
 
 @dataclass
-class State:
+class TrainingState:
     """Where a training stands.
 
     Args:
         step: Batches done.
         position: `epoch`, `chunk`, `batch` of the next batch.
-        best_step: Step of the best look at the held-out tenth, -1 before the first.
+        best_step: Step of the best validation run, -1 before the first.
         best_loss: Its loss.
-        bad: Looks since without gain.
-        looks: Every look: step, loss, auc.
+        validations_without_gain: Validation runs since without gain.
+        validations: Every validation run: step, loss, auc.
     """
 
     step: int
     position: tuple[int, int, int]
     best_step: int = -1
     best_loss: float = float("inf")
-    bad: int = 0
-    looks: list[dict[str, float | None]] | None = None
+    validations_without_gain: int = 0
+    validations: list[dict[str, float | None]] | None = None
 
 
 class Checkpoints:
@@ -55,12 +55,12 @@ class Checkpoints:
         """Folder of the checkpoint after some batches."""
         return self.folder / f"step-{step:08d}"
 
-    def latest(self) -> State | None:
+    def latest(self) -> TrainingState | None:
         """Where the newest whole checkpoint stands."""
         found = sorted(p for p in self.folder.glob("step-*") if (p / "state.json").exists())
-        return State(**json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))) if found else None
+        return TrainingState(**json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))) if found else None
 
-    def save(self, tensors: dict[str, Any], state: State) -> None:
+    def save(self, tensors: dict[str, Any], state: TrainingState) -> None:
         """Write a checkpoint; all workers call it. Older ones but the best go."""
         target, work = self.path(state.step), self.folder / f".step-{state.step:08d}"
         if _rank() == 0:
@@ -70,7 +70,7 @@ class Checkpoints:
             save(tensors, checkpoint_id=work)
         _barrier()
         if _rank() == 0:
-            if target.exists():  # the same batch, looked at since: its tensors are the same
+            if target.exists():  # the same batch, validated since: its tensors are the same
                 shutil.rmtree(work)
                 atomic.write_text(target / "state.json", json.dumps(vars(state)))
             else:

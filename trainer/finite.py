@@ -17,7 +17,7 @@ from features.errors import DataError
 from trainer.data.stream import Step
 from trainer.runtime.encoding import Encoded, Encoding
 from trainer.runtime.models.batch import Batch, ContentBatch
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 
 FILE = "fault.json"  # in the training's folder, while a fault stops it
 
@@ -119,7 +119,9 @@ def _held(tensors: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, T
             yield name, value, 0
 
 
-def loss_fault(losses: Mapping[str, Tensor], batch: Batch, step: Step, ranker: Ranker, encoding: Encoding) -> Fault:
+def loss_fault(
+    losses: Mapping[str, Tensor], batch: Batch, step: Step, ranker: RankingModel, encoding: Encoding
+) -> Fault:
     """What made a loss not finite: tokens, an embedding, or the model; and the requests that have it.
 
     Args:

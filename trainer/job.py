@@ -11,14 +11,14 @@ from typing import Any
 from features import atomic
 from features.errors import DataError, UsageError
 from trainer.data.derive import Scan, derive, item_table
-from trainer.data.stream import Slice, Stream
+from trainer.data.stream import RequestSlice, Stream
 from trainer.data.thinning import share_of_negatives
 from trainer.data.window import Window
 from trainer.recipes import checked_recipe
 from trainer.runtime.encoding import Encoding, Items
 from trainer.runtime.models.recipe import ModelRecipe, plain
 from trainer.runtime.models.registry import model_class
-from trainer.runtime.models.schema import Content
+from trainer.runtime.models.schema import ContentWidths
 from trainer.runtime.scorer import FORMAT as BUNDLE_FORMAT
 from trainer.runtime.scorer import load_items, save_items
 from trainer.settings import TrainSettings
@@ -97,7 +97,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What preparation found.
 
     Args:
@@ -108,7 +108,7 @@ class Plan:
         negatives_kept: Share of negatives kept.
         epochs: Epochs at most.
         warm: Whether the weights start from the incumbent's.
-        why: Why, or why not.
+        warm_start_reason: Why, or why not.
     """
 
     start: int
@@ -118,11 +118,11 @@ class Plan:
     negatives_kept: float
     epochs: int
     warm: bool
-    why: str
+    warm_start_reason: str
 
-    def training(self, files: tuple[Path, ...], settings: TrainSettings) -> Slice:
+    def training(self, files: tuple[Path, ...], settings: TrainSettings) -> RequestSlice:
         """The requests to train on."""
-        return Slice(
+        return RequestSlice(
             files,
             self.start,
             self.valid_from,
@@ -131,10 +131,10 @@ class Plan:
             negatives_kept=self.negatives_kept,
         )
 
-    def validation(self, files: tuple[Path, ...], settings: TrainSettings) -> Slice:
-        """The held-out requests that early stopping looks at."""
-        kept, limit = self.negatives_kept, settings.valid_requests
-        return Slice(files, self.valid_from, self.end, negatives_kept=kept, limit=limit)
+    def validation(self, files: tuple[Path, ...], settings: TrainSettings) -> RequestSlice:
+        """The held-out requests, which validation runs score."""
+        kept, limit = self.negatives_kept, settings.validation_requests
+        return RequestSlice(files, self.valid_from, self.end, negatives_kept=kept, limit=limit)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Prepared:
 
     encoding: Encoding
     items: Items
-    plan: Plan
+    plan: TrainingPlan
     texts: list[str]
     images: list[str]
 
@@ -159,7 +159,9 @@ class Prepared:
     def load(cls, folder: Path) -> Prepared:
         """Read `inputs/` of a training."""
         found = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-        return cls(Encoding.load(folder), load_items(folder), Plan(**found["plan"]), found["texts"], found["images"])
+        return cls(
+            Encoding.load(folder), load_items(folder), TrainingPlan(**found["plan"]), found["texts"], found["images"]
+        )
 
 
 def prepare(job: Job) -> Prepared:
@@ -216,7 +218,7 @@ def _nothing(window: Window, seen: Scan) -> DataError:
     )
 
 
-def _plan(seen: Scan, settings: TrainSettings, trained_until: int, why: str) -> Plan:
+def _plan(seen: Scan, settings: TrainSettings, trained_until: int, why: str) -> TrainingPlan:
     end, warm = seen.last_time + 1, trained_until > 0
     new_from = seen.first_time
     if warm:
@@ -225,10 +227,10 @@ def _plan(seen: Scan, settings: TrainSettings, trained_until: int, why: str) -> 
     valid_from = new_from + (end - new_from) * 9 // 10
     share = share_of_negatives(seen.positives, seen.negatives, settings)
     epochs = 1 if warm else settings.epochs
-    return Plan(seen.first_time, new_from, valid_from, end, share, epochs, warm, why)
+    return TrainingPlan(seen.first_time, new_from, valid_from, end, share, epochs, warm, why)
 
 
-def _incumbent(job: Job, content: Content | None) -> tuple[Encoding | None, str]:
+def _incumbent(job: Job, content: ContentWidths | None) -> tuple[Encoding | None, str]:
     """The incumbent's encoding where its weights can be carried on, and why (not)."""
     if job.incumbent is None:
         return None, "no incumbent"

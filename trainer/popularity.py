@@ -58,7 +58,7 @@ def make_popularity(window: Window, bundles: Path, task: str = "cvr") -> str:
         "encoder": None,
         "incumbent": None,
         "warm": False,
-        "warm_why": "counted",
+        "warm_start_reason": "counted",
         "seed": 0,
     }
     bundle = write_bundle(

@@ -62,14 +62,14 @@ class Progress:
         self.say(f"batch {step}, {done:.0%}, {rate:.0f} candidates/s, loss {shown}")
         return True
 
-    def look(self, step: int, loss: float | None, auc: float | None) -> None:
-        """Note a look at the held-out tenth."""
+    def validation(self, step: int, loss: float | None, auc: float | None) -> None:
+        """Note a validation run."""
         if loss is None:
             self.say(f"batch {step}, nothing is held out: the newest weights are the result")
             return
         shown = "–" if auc is None else f"{auc:.4f}"
-        self.say(f"batch {step}, held-out tenth: log loss {loss:.4f}, AUC {shown}")
+        self.say(f"batch {step}, validation: log loss {loss:.4f}, AUC {shown}")
         if self.board:
-            self.board.add_scalar("held_out/loss", loss, step)
+            self.board.add_scalar("val/log_loss", loss, step)
             if auc is not None:
-                self.board.add_scalar("held_out/auc", auc, step)
+                self.board.add_scalar("val/auc", auc, step)

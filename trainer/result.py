@@ -19,10 +19,10 @@ class Result:
         steps: Batches trained.
         epochs: Epochs begun.
         warm: Whether it started from the incumbent.
-        why: Why, or why not.
-        loss: Log loss of the best look at the held-out tenth; None where nothing is held out.
+        warm_start_reason: Why, or why not.
+        loss: Log loss of the best validation run; None where nothing is held out.
         auc: AUC of it; None where it has but one class.
-        looks: Every look: step, loss, auc.
+        validations: Every validation run: step, loss, auc.
         accepted: What stopped it where its best checkpoint was accepted nevertheless; empty where it came to its end.
     """
 
@@ -30,10 +30,10 @@ class Result:
     steps: int
     epochs: int
     warm: bool
-    why: str
+    warm_start_reason: str
     loss: float | None
     auc: float | None
-    looks: list[dict[str, int | float | None]]
+    validations: list[dict[str, int | float | None]]
     accepted: str = ""
 
     @staticmethod

@@ -35,9 +35,13 @@ class TrainSettings(Section):
     recipe: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Model name to fields of its recipe that differ from the defaults."
     )
-    evaluations: int = Field(4, ge=1, le=1000, description="Looks at the held-out last tenth, an epoch.")
-    patience: int = Field(4, ge=1, le=1000, description="Looks without gain before training stops.")
-    valid_requests: int = Field(1024, ge=1, description="Requests of the last tenth looked at, evenly spaced.")
+    validations_per_epoch: int = Field(
+        4, ge=1, le=1000, description="Validation runs an epoch, over the held-out last tenth."
+    )
+    patience: int = Field(4, ge=1, le=1000, description="Validation runs in a row without gain before training stops.")
+    validation_requests: int = Field(
+        1024, ge=1, description="Requests of a validation run, evenly spaced over the last tenth."
+    )
     checkpoint_batches: int = Field(100, ge=1, description="Batches between two checkpoints.")
     min_count: int = Field(2, ge=1, description="Times a key must be seen to get an embedding of its own.")
     max_rows: int = Field(2_000_000, ge=1, description="Keys a vocabulary holds, at most.")

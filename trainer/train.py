@@ -16,15 +16,15 @@ from torch import Tensor
 
 from features.errors import DataError, FreshrankError, UsageError
 from trainer.attempts import note_error, note_memory
-from trainer.checkpoints import Checkpoints, State
+from trainer.checkpoints import Checkpoints, TrainingState
 from trainer.data.stream import Position, Step, Stream
 from trainer.data.window import Window
 from trainer.embeddings.sharded import (
     ShardedLookup,
     distribute,
     fill,
-    first_sums,
     initial,
+    initial_accumulators,
     optimizer_state,
     table_name,
 )
@@ -40,7 +40,7 @@ from trainer.runtime.models.recipe import Optimizer
 from trainer.runtime.models.registry import model_class
 from trainer.tokens import TokenStore
 from trainer.trainee import Trainee, total
-from trainer.validate import look
+from trainer.validate import validate
 
 
 def train(job: Job) -> Result:
@@ -64,22 +64,22 @@ def train(job: Job) -> Result:
     torch.set_num_threads(settings.threads)
     run = Run(job, prepared)
     state = run.resume() or run.begin()
-    if prepared.plan.warm and not state.looks:  # the incumbent's own weights are the ones to beat
-        run.look(state)
+    if prepared.plan.warm and not state.validations:  # the incumbent's own weights are the ones to beat
+        run.validate(state)
         run.save(state)
-    while state.position[0] < prepared.plan.epochs and state.bad < settings.patience:
+    while state.position[0] < prepared.plan.epochs and state.validations_without_gain < settings.patience:
         for batch in run.training.epoch(Position(*state.position)):
             run.step(batch, state)
             if run.due(state):
-                run.look(state)
+                run.validate(state)
             if state.step % settings.checkpoint_batches == 0 or run.due(state):
                 run.save(state)
-            if state.bad >= settings.patience:
+            if state.validations_without_gain >= settings.patience:
                 break
         else:
             state.position = (state.position[0] + 1, 0, 0)
             if not run.due(state):
-                run.look(state)
+                run.validate(state)
             run.save(state)
     if not state.step:
         raise DataError(
@@ -105,7 +105,7 @@ def accept_best(job: Job) -> Result:
         The result; `done.json` says the same, and what had stopped it.
 
     Raises:
-        UsageError: If no checkpoint of it has been looked at.
+        UsageError: If no checkpoint of it has been validated.
     """
     if Result.file(job.folder).exists():
         return Result.load(job.folder)
@@ -115,7 +115,7 @@ def accept_best(job: Job) -> Result:
             "there is no checkpoint to accept",
             field="--accept-best",
             value=f"training {job.id}",
-            remedy="it takes one that was looked at before the training stopped: mend the cause and train again",
+            remedy="it takes one that was validated before the training stopped: mend the cause and train again",
         )
     why = f"{fault.what} is not finite in {fault.where}" if fault else "stopped by hand"
     result = _result(state, Prepared.load(job.folder / "inputs"), accepted=why)
@@ -123,17 +123,17 @@ def accept_best(job: Job) -> Result:
     return result
 
 
-def _result(state: State, prepared: Prepared, accepted: str = "") -> Result:
-    best = next(look for look in reversed(state.looks or []) if look["step"] == state.best_step)
+def _result(state: TrainingState, prepared: Prepared, accepted: str = "") -> Result:
+    best = next(found for found in reversed(state.validations or []) if found["step"] == state.best_step)
     return Result(
         state.best_step,
         state.step,
         min(state.position[0] + 1, prepared.plan.epochs),
         prepared.plan.warm,
-        prepared.plan.why,
+        prepared.plan.warm_start_reason,
         best["loss"],
         best["auc"],
-        state.looks or [],
+        state.validations or [],
         accepted,
     )
 
@@ -167,7 +167,7 @@ class Run:
         self.ranker = ranker
         self.dense = Dense(ranker.named_parameters(), self.recipe)
         self.checkpoints = Checkpoints(job.folder)
-        self.every = max(1, self.requests // (size * self.settings.evaluations))
+        self.every = max(1, self.requests // (size * self.settings.validations_per_epoch))
         self.log = Progress(job)
         self.last: Step | None = None
 
@@ -179,17 +179,17 @@ class Run:
             "dense": self.dense.state(),
         }
 
-    def begin(self) -> State:
+    def begin(self) -> TrainingState:
         """Initial weights: random, or the incumbent's with rows carried over by key."""
         weights = {table_name(t): weight for t, weight in initial(self.lookup.layout, self.settings.seed)}
-        sums = first_sums(weights, self.recipe)
+        sums = initial_accumulators(weights, self.recipe)
         if self.prepared.plan.warm and self.job.incumbent:
             dense = carried(Path(self.job.incumbent), self.prepared.encoding, self.lookup.layout, weights, sums)
             self.ranker.load_state_dict(dense)
         fill(self.model, weights, sums)
-        return State(0, (0, 0, 0), looks=[])
+        return TrainingState(0, (0, 0, 0), validations=[])
 
-    def resume(self) -> State | None:
+    def resume(self) -> TrainingState | None:
         """Weights and place of the newest checkpoint, if there is one."""
         state = self.checkpoints.latest()
         if state is not None:
@@ -197,7 +197,7 @@ class Run:
             self.log.say(f"goes on after batch {state.step}")
         return state
 
-    def step(self, batch: Step, state: State) -> None:
+    def step(self, batch: Step, state: TrainingState) -> None:
         """Train on one batch."""
         epoch = batch.after.epoch
         progress = min((epoch + batch.done / self.requests) / self.prepared.plan.epochs, 1.0)
@@ -220,28 +220,28 @@ class Run:
         if self.log.step(state.step, progress, batch, shown, self.ranker.last_expert_use()):
             note_memory(self.job, dist.get_rank())
 
-    def due(self, state: State) -> bool:
-        """Whether it is time to look at the held-out tenth."""
+    def due(self, state: TrainingState) -> bool:
+        """Whether it is time for a validation run."""
         return state.step % self.every == 0
 
-    def look(self, state: State) -> None:
-        """Look at the held-out tenth and note whether it got better."""
-        self.ranker.remember()  # weights stay during a look
-        found = look(self.model, self.validation, self.prepared.encoding.tasks[0])
-        self.ranker.remember(False)
+    def validate(self, state: TrainingState) -> None:
+        """Score the held-out tenth and note whether it got better."""
+        self.ranker.cache_content()  # weights stay during a validation run
+        found = validate(self.model, self.validation, self.prepared.encoding.tasks[0])
+        self.ranker.cache_content(False)
         if isinstance(found, Fault):
-            self._stop(found, f"the look after batch {state.step}")
+            self._stop(found, f"the validation after batch {state.step}")
         loss, auc = (found.loss, found.auc) if found else (None, None)
-        state.looks = [*(state.looks or []), {"step": state.step, "loss": loss, "auc": auc}]
+        state.validations = [*(state.validations or []), {"step": state.step, "loss": loss, "auc": auc}]
         if loss is None:  # nothing held out: the newest weights are the result
             state.best_step = state.step
         elif loss < state.best_loss:
-            state.best_loss, state.best_step, state.bad = loss, state.step, 0
+            state.best_loss, state.best_step, state.validations_without_gain = loss, state.step, 0
         else:
-            state.bad += 1
-        self.log.look(state.step, loss, auc)
+            state.validations_without_gain += 1
+        self.log.validation(state.step, loss, auc)
 
-    def save(self, state: State) -> None:
+    def save(self, state: TrainingState) -> None:
         """Write a checkpoint; all its weights are finite."""
         tensors = self.tensors()
         fault = weights_fault(tensors, self.prepared.encoding)
@@ -251,7 +251,7 @@ class Run:
         self.checkpoints.save(tensors, state)
         note_memory(self.job, dist.get_rank())
 
-    def _stop_at_loss(self, batch: Step, losses: dict[str, Tensor], progress: float, state: State) -> NoReturn:
+    def _stop_at_loss(self, batch: Step, losses: dict[str, Tensor], progress: float, state: TrainingState) -> NoReturn:
         """Find out what made a loss not finite; every worker takes part, since each holds a part of the tables."""
         seen = self.trainee.batch(batch.encoded, progress)
         bad = not bool(total(losses).isfinite())

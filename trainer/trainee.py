@@ -9,7 +9,7 @@ from trainer.runtime.content import ContentSource
 from trainer.runtime.encoding import Encoded
 from trainer.runtime.lookup import assemble
 from trainer.runtime.models.batch import Batch
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.schema import Schema
 
 
@@ -23,7 +23,7 @@ class Trainee(nn.Module):
         content: Where content comes from, or None.
     """
 
-    def __init__(self, lookup: nn.Module, ranker: Ranker, schema: Schema, content: ContentSource | None) -> None:
+    def __init__(self, lookup: nn.Module, ranker: RankingModel, schema: Schema, content: ContentSource | None) -> None:
         super().__init__()
         self.lookup, self.ranker = lookup, ranker
         self._schema, self._content = schema, content

@@ -1,4 +1,4 @@
-"""A look at the held-out tenth during training."""
+"""Validation during training: log loss and AUC of the held-out tenth."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from trainer.finite import Fault, first_of_all, logit_fault
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a look found.
+class Validation:
+    """What a validation run found.
 
     Args:
         loss: Log loss, finite.
@@ -28,7 +28,7 @@ class Seen:
 
 
 @torch.no_grad()
-def look(model: nn.Module, stream: Stream, task: str) -> Seen | Fault | None:
+def validate(model: nn.Module, stream: Stream, task: str) -> Validation | Fault | None:
     """Log loss and AUC of the held-out requests; all workers call it and get the same.
 
     Args:
@@ -55,4 +55,4 @@ def look(model: nn.Module, stream: Stream, task: str) -> Seen | Fault | None:
     dist.all_gather_object(parts, own)
     logit, label = (torch.cat([part[i] for part in parts]).numpy() for i in (0, 1))
     loss = log_loss(logit, label)
-    return None if loss is None else Seen(loss, auc(logit, label))
+    return None if loss is None else Validation(loss, auc(logit, label))

@@ -19,7 +19,7 @@ from features.content.hash import image_sha, text_sha
 from features.layout import Layout
 
 if TYPE_CHECKING:
-    from features.content.encode import Item
+    from features.content.encode import ItemContent
 
 _ALWAYS = 2**62  # µs; later than any known time
 _KEPT = 2  # tables kept, so that one is not removed between a reader's look at the folder and its opening
@@ -27,7 +27,7 @@ _ROW = np.dtype([("item", "<u8"), ("text", "V32"), ("image", "V32")])
 _NOTHING = bytes(32)
 
 
-def known_items(layout: Layout, known_before_us: int | None) -> Iterator[Item]:
+def known_items(layout: Layout, known_before_us: int | None) -> Iterator[ItemContent]:
     """Every title, description and photo that a listing has had: requests need those of their own time, too.
 
     Args:
@@ -38,14 +38,14 @@ def known_items(layout: Layout, known_before_us: int | None) -> Iterator[Item]:
         Distinct contents, in an order that does not change.
     """
     from features import facts
-    from features.content.encode import Item
+    from features.content.encode import ItemContent
 
     with facts.connection(layout) as con:
         facts.load_items(con, layout, known_before_us=_ALWAYS if known_before_us is None else known_before_us)
         query = "SELECT DISTINCT title, description, image_uri FROM f_items WHERE NOT gone ORDER BY ALL"
         for batch in facts.batches(con, query):
             for row in batch.to_pylist():
-                yield Item(row["title"], row["description"], row["image_uri"])
+                yield ItemContent(row["title"], row["description"], row["image_uri"])
 
 
 def publish(layout: Layout, known_before_us: int | None) -> int:

@@ -23,7 +23,7 @@ from features.settings import ContentSettings
 COMMIT_EVERY = 1024  # texts or photos; a killed run repeats fewer than these
 
 
-class Item(NamedTuple):
+class ItemContent(NamedTuple):
     """The content of a listing."""
 
     title: str | None
@@ -32,7 +32,7 @@ class Item(NamedTuple):
 
 
 @dataclass
-class Counts:
+class EncodedCounts:
     """What `encode_items` met.
 
     Args:
@@ -115,8 +115,8 @@ def encode_items(
     items: Iterable[tuple[str | None, str | None, str | None]],
     settings: ContentSettings,
     layout: Layout,
-    progress: Callable[[Counts], None] | None = None,
-) -> Counts:
+    progress: Callable[[EncodedCounts], None] | None = None,
+) -> EncodedCounts:
     """Bring the token store up to these items.
 
     Args:
@@ -139,7 +139,7 @@ def encode_items(
         widths = widths_of(folder) if (folder / "encoder.json").exists() else encoders.widths()
         run = _Run(TokenWriter(folder, widths, describe(settings)), encoders, settings, layout, progress)
         for item in items:
-            run.add(Item(*item))
+            run.add(ItemContent(*item))
         run.finish()
     run.counts.encoder, run.counts.seconds = name, time.monotonic() - began
     return run.counts
@@ -153,18 +153,18 @@ class _Run:
     encoders: Encoders
     settings: ContentSettings
     layout: Layout
-    progress: Callable[[Counts], None] | None
-    counts: Counts = field(default_factory=Counts)
+    progress: Callable[[EncodedCounts], None] | None
+    counts: EncodedCounts = field(default_factory=EncodedCounts)
     texts: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
     photos: dict[str, Any] = field(default_factory=dict)
     failed: dict[str, Flaw] = field(default_factory=dict)
     uncommitted: int = 0
 
-    def add(self, item: Item) -> None:
+    def add(self, item: ItemContent) -> None:
         self.counts.items += 1
         self._add_text(item)
         self._add_photo(item)
-        if len(self.texts) >= 4 * self.settings.batch_size:  # more than a batch, to sort them by length
+        if len(self.texts) >= 4 * self.settings.batch_size:  # more than a batch, for length bucketing
             self._encode_texts()
         if len(self.photos) >= self.settings.batch_size:
             self._encode_photos()
@@ -176,7 +176,7 @@ class _Run:
         self._encode_photos()
         self._commit()
 
-    def _add_text(self, item: Item) -> None:
+    def _add_text(self, item: ItemContent) -> None:
         sha = text_sha(item.title, item.description)
         if sha is None:
             self.counts.texts_missing += 1
@@ -185,7 +185,7 @@ class _Run:
         else:
             self.texts[sha] = (item.title, item.description)
 
-    def _add_photo(self, item: Item) -> None:
+    def _add_photo(self, item: ItemContent) -> None:
         sha = image_sha(item.image_uri)
         if sha is None:
             self._count(Flaw.REFUSED if (item.image_uri or "").strip() else Flaw.MISSING)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from features.errors import DataError, NotReadyError, UnreachableError
 from features.eventlog.complete import note_complete
 from features.eventlog.dead import Letters
-from features.eventlog.schema import Row
+from features.eventlog.schema import EventRow
 from features.eventlog.share import Counted, Refused, judge
-from features.eventlog.table import Batch, Tally, TopicTable
+from features.eventlog.table import EventBatch, Tally, TopicTable
 from features.events import EVENTS, InvalidEvent, decode
 from features.kafka import MAX_MESSAGE_BYTES, admin, consumer, errors, producer
 from features.layout import Layout
@@ -248,14 +248,14 @@ class _TopicRun:
             known_time = record.timestamp * 1000
             try:
                 event = decode(self.topic.name, record.key, record.value, known_time, names)
-                rows.append(Row(record.partition, record.offset, known_time, event))
+                rows.append(EventRow(record.partition, record.offset, known_time, event))
             except InvalidEvent as reason:
                 self.letters.send(self.topic.name, record, reason)
                 dead.setdefault(record.partition, []).append(record.offset)
                 self.done.reasons[_kind(reason)] += 1
         self.letters.flush()
         ends = {number: position for number, position in self._positions().items() if position != starts[number]}
-        self.done.events += self.table.commit(Batch(rows, starts, ends, dead))
+        self.done.events += self.table.commit(EventBatch(rows, starts, ends, dead))
         self.done.dead += sum(map(len, dead.values()))
         self.done.commits += 1
         self.done.rows_to.update(ends)

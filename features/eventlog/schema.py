@@ -36,7 +36,7 @@ _DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True)
-class Row:
+class EventRow:
     """An event and where it came from.
 
     Args:
@@ -75,7 +75,7 @@ def arrow_schema(topic: str) -> pa.Schema:
     return pa.schema(columns)
 
 
-def to_arrow(topic: str, source: str, broker_topic: str, rows: Sequence[Row]) -> pa.Table:
+def to_arrow(topic: str, source: str, broker_topic: str, rows: Sequence[EventRow]) -> pa.Table:
     """Rows as an Arrow table.
 
     Args:

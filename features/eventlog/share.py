@@ -62,7 +62,7 @@ class Judged(msgspec.Struct):
     refused: Refused | None = None
 
 
-class State(msgspec.Struct):
+class InvalidState(msgspec.Struct):
     """`state/invalid.json`."""
 
     topics: dict[str, Judged] = {}
@@ -85,7 +85,7 @@ def judge(layout: Layout, found: Mapping[str, Counted], *, limit: float, until: 
         DataError: If the share of a topic is beyond the limit.
     """
     file = layout.state / "invalid.json"
-    state = msgspec.json.decode(file.read_bytes(), type=State) if file.exists() else State()
+    state = msgspec.json.decode(file.read_bytes(), type=InvalidState) if file.exists() else InvalidState()
     before = msgspec.json.encode(state)
     beyond: dict[str, Refused] = {}
     few: dict[str, Refused] = {}
@@ -124,7 +124,7 @@ def _since(judged: Judged, counted: Counted) -> Refused:
     )
 
 
-def _accept(state: State, topic: str, refused: Refused, limit: float, until: int | None) -> None:
+def _accept(state: InvalidState, topic: str, refused: Refused, limit: float, until: int | None) -> None:
     cut = {} if until is None else {"until": format_us(until)}
     state.accepted.append({"topic": topic, "read": refused.read, "dead": refused.dead, "limit": limit, **cut})
 

@@ -19,14 +19,14 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from features.errors import DataError
-from features.eventlog.schema import PARTITION_COLUMN, Row, arrow_schema, to_arrow
+from features.eventlog.schema import PARTITION_COLUMN, EventRow, arrow_schema, to_arrow
 
 log = logging.getLogger(__name__)
 _ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
-class Batch:
+class EventBatch:
     """Rows of some partitions of a topic and the offsets that they span.
 
     Args:
@@ -36,7 +36,7 @@ class Batch:
         dead: Partition to the offsets of what was no event.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[EventRow]
     starts: Mapping[int, int | None]
     ends: Mapping[int, int]
     dead: Mapping[int, Sequence[int]] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class TopicTable:
         """Look at the table anew."""
         self._handle = DeltaTable(self.path)
 
-    def commit(self, batch: Batch) -> int:
+    def commit(self, batch: EventBatch) -> int:
         """Append a batch with its offsets, once.
 
         Args:
@@ -124,7 +124,7 @@ class TopicTable:
             remedy="let one ingest run at a time",
         )  # fmt: skip
 
-    def _pending(self, batch: Batch) -> tuple[list[Row], list[Transaction]]:
+    def _pending(self, batch: EventBatch) -> tuple[list[EventRow], list[Transaction]]:
         """What of the batch the table does not have, judged by the handle that will commit it."""
         low: dict[int, int] = {}
         ends: dict[int, int] = {}

@@ -28,7 +28,7 @@ TOPICS = ("impressions", *facts.ACTIONS, "items", "users")
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class FeatureSnapshot:
     """The two files of a cut.
 
     Args:
@@ -46,7 +46,7 @@ class Snapshot:
 
 def snapshots(
     con: DuckDBPyConnection, layout: Layout, settings: FeatureSettings, cuts: Sequence[int]
-) -> Iterator[Snapshot]:
+) -> Iterator[FeatureSnapshot]:
     """Make the snapshots of some cuts, but those that are there, made from the same facts.
 
     Args:
@@ -77,7 +77,7 @@ def snapshots(
             _write(con, _users(con, settings, cut), definitions, USER, cut, files[USER])
             _write(con, _items(settings, cut), definitions, ITEM, cut, files[ITEM])
             atomic.write_text(noted, mark)
-        yield Snapshot(cut, files[USER], files[ITEM], written=not same)
+        yield FeatureSnapshot(cut, files[USER], files[ITEM], written=not same)
 
 
 def mark_file(layout: Layout, definitions: Definitions, cut_us: int) -> Path:

@@ -37,7 +37,7 @@ _TOPICS = ("impressions", *facts.ACTIONS, "items", "users")
 
 
 @dataclass(frozen=True)
-class Window:
+class BuiltWindow:
     """A window that was built.
 
     Args:
@@ -72,7 +72,7 @@ def build(
     *,
     days: int,
     progress: Callable[[str], None] = lambda _: None,
-) -> Window:
+) -> BuiltWindow:
     """Build the window of a day from labelled requests and snapshots.
 
     Args:
@@ -123,7 +123,7 @@ def build(
             }  # fmt: skip
             window_id = hashlib.sha256(_canonical(manifest)).hexdigest()
             training = [counts[day] for day in span if day != date]
-            window = Window(
+            window = BuiltWindow(
                 window_id=window_id, date=date.isoformat(), days=[day.isoformat() for day in span if day != date],
                 rows=sum(c[0] for c in training), eval_rows=counts[date][0], candidates=sum(c[1] for c in training),
                 purchases=sum(c[2] for c in training), items=items, new=not layout.window(window_id).exists(),

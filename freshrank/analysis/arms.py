@@ -21,7 +21,7 @@ MEASURES = ("conversion", "purchases", "gmv")
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmOutcome:
     """What an arm brought.
 
     Args:
@@ -77,7 +77,7 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Experiment:
+class ExperimentOutcome:
     """An experiment of a span.
 
     Args:
@@ -87,7 +87,7 @@ class Experiment:
     """
 
     name: str
-    arms: tuple[Arm, ...]
+    arms: tuple[ArmOutcome, ...]
     by_user: pa.Table = field(repr=False, compare=False)
 
     def differences(self, control: str) -> dict[str, dict[str, Effect]]:
@@ -112,7 +112,7 @@ class Experiment:
         return {f"{name}_minus_{control}": _effects(self.by_user, name, control) for name in able if name != control}
 
 
-def experiments(layout: Layout, span: Span, horizon_us: int) -> tuple[Experiment, ...]:
+def experiments(layout: Layout, span: Span, horizon_us: int) -> tuple[ExperimentOutcome, ...]:
     """The experiments that requests of a span were part of, with all their arms, by name.
 
     Args:
@@ -148,12 +148,12 @@ def experiments(layout: Layout, span: Span, horizon_us: int) -> tuple[Experiment
                 sum(gmv)::DOUBLE AS gmv
             FROM results GROUP BY experiment, arm, user_id ORDER BY experiment, arm, user_id"""
         ).to_arrow_table()
-    found: dict[str, list[Arm]] = {}
+    found: dict[str, list[ArmOutcome]] = {}
     for experiment, arm, policies, bundles, *counts in rows:
-        made = Arm(arm, tuple(policies), tuple(bundles or ()), *map(int, counts))
+        made = ArmOutcome(arm, tuple(policies), tuple(bundles or ()), *map(int, counts))
         found.setdefault(experiment, []).append(made)
     return tuple(
-        Experiment(name, tuple(arms), by_user.filter(pc.equal(by_user["experiment"], name)))
+        ExperimentOutcome(name, tuple(arms), by_user.filter(pc.equal(by_user["experiment"], name)))
         for name, arms in found.items()
     )
 

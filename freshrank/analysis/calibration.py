@@ -11,7 +11,7 @@ from features.facts import CLICK, PURCHASE
 from features.layout import Layout
 from freshrank.analysis.impressions import Span
 from freshrank.analysis.outcomes import outcomes
-from serving.gateway.scores import Served
+from serving.gateway.scores import ServedBundle
 
 _KINDS = {"cvr": PURCHASE, "ctr": CLICK}
 
@@ -118,6 +118,6 @@ def calibrations(layout: Layout, span: Span, horizon_us: int, *, buckets: int = 
 def _task(layout: Layout, bundle: str) -> str:
     """The task whose logit a bundle ranks by; empty where the bundle is not here."""
     try:
-        return Served.read(layout, bundle).output.removesuffix("_logit")
+        return ServedBundle.read(layout, bundle).output.removesuffix("_logit")
     except (FileNotFoundError, UsageError):
         return ""

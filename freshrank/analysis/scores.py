@@ -15,7 +15,7 @@ from features.errors import UsageError
 from features.layout import Layout
 from freshrank.analysis import impressions
 from freshrank.analysis.impressions import Logged, Span
-from serving.gateway.scores import Served
+from serving.gateway.scores import ServedBundle
 from serving.inputs import ServedInput, request_inputs
 from trainer.tokens import TokenStore
 
@@ -127,7 +127,7 @@ def _of_bundle(
         )
     if not _here(layout, bundle):
         return BundleScores(bundle, shown, 0, 0, None, (), "the bundle is not in bundles/")
-    output, scorer = Served.read(layout, bundle).output, open_bundle(layout, bundle)
+    output, scorer = ServedBundle.read(layout, bundle).output, open_bundle(layout, bundle)
     requests, compared, worst, exceeding = 0, 0, None, []
     for row in rows:
         difference = _difference(scorer, output, row)

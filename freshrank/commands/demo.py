@@ -27,10 +27,10 @@ def command(
     need_checkout("the demo, which starts the local stack,")
     from features.layout import safe_name
     from freshrank.demo import run
-    from freshrank.demo.plan import Plan
+    from freshrank.demo.plan import DemoPlan
     from freshrank.report.write import write
 
-    plan = Plan(name=safe_name("name", name or source), source=source, seed=seed, port_base=port_base)
+    plan = DemoPlan(name=safe_name("name", name or source), source=source, seed=seed, port_base=port_base)
     if small:
         plan = replace(plan, requests_per_day=150, shoppers=120, listings=200, previews=60, small=True)
     done = run.run(plan, photos and str(Path(photos).resolve()))

@@ -61,7 +61,7 @@ class Answered:
     purchases: dict[str, int] = field(default_factory=dict)
 
 
-class Live:
+class DemoTraffic:
     """Asks, answers, publishes.
 
     Args:

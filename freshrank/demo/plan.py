@@ -20,7 +20,7 @@ camenn = {{ share = {ARMS["camenn"]}, alias = "champion" }}
 
 
 @dataclass(frozen=True)
-class Plan:
+class DemoPlan:
     """A demo.
 
     Args:
@@ -84,7 +84,7 @@ class Plan:
             "requests_per_batch = 24",
             "epochs = 1",
             "threads = 1",
-            "evaluations = 2",
+            "validations_per_epoch = 2",
             "[train.recipe.camenn]",
             'history = "item"',
             'target = "modalities"',

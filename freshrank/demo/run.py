@@ -19,9 +19,9 @@ from features.errors import UnreachableError, UsageError
 from features.eventlog.dead import count as dead_letters
 from features.times import format_us, run_cut
 from freshrank.demo.days import SimulatedDays
-from freshrank.demo.live import Answered, Live, wait_for_gateway
+from freshrank.demo.live import Answered, DemoTraffic, wait_for_gateway
 from freshrank.demo.outbox import Outbox
-from freshrank.demo.plan import CHAMPION_ARM, CONTROL_ARM, EXPERIMENTS, Plan
+from freshrank.demo.plan import CHAMPION_ARM, CONTROL_ARM, EXPERIMENTS, DemoPlan
 from freshrank.demo.steps import MemoryWatch, Steps
 from freshrank.environment import PREFIX
 from freshrank.settings import Settings, load
@@ -53,7 +53,7 @@ class Done:
         previews: Request → arm → items: lists of both rankers for the same requests.
     """
 
-    plan: Plan
+    plan: DemoPlan
     settings: Settings
     first: dt.date
     second: dt.date
@@ -66,7 +66,7 @@ class Done:
     previews: dict[str, dict[str, list[str]]]
 
 
-def run(plan: Plan, photos: str = "") -> Done:
+def run(plan: DemoPlan, photos: str = "") -> Done:
     """Run the demo: history trains a first model, which is judged; where users can be asked, days are lived after it.
 
     Args:
@@ -98,7 +98,7 @@ def run(plan: Plan, photos: str = "") -> Done:
     return Done(plan, settings, first, second, published, steps.seconds, wall_s, peak_mb, dead, versions, previews)
 
 
-def _replayed(plan: Plan, source: Source, steps: Steps, photos: str) -> tuple[dt.date, dt.date, dict[str, int]]:
+def _replayed(plan: DemoPlan, source: Source, steps: Steps, photos: str) -> tuple[dt.date, dt.date, dict[str, int]]:
     """History trains, its last day judges; nobody answers, so nothing is lived."""
     day = source.judged_day
     words = ["source", "replay", plan.source, "--seed", str(plan.seed), "--from", source.first_day.isoformat()]
@@ -110,7 +110,7 @@ def _replayed(plan: Plan, source: Source, steps: Steps, photos: str) -> tuple[dt
 
 
 def _lived(
-    plan: Plan, days: SimulatedDays, settings: Settings, steps: Steps
+    plan: DemoPlan, days: SimulatedDays, settings: Settings, steps: Steps
 ) -> tuple[dt.date, dt.date, dict[str, int]]:
     """History trains a first model, a day is lived against the gateway, a second model is swapped in under traffic."""
     url = gateway_url(settings)
@@ -123,7 +123,7 @@ def _lived(
     retrain(steps, "run_1", first.isoformat())
     wait_for_gateway(url)
     with Outbox(settings.kafka) as send:
-        live = Live(url, days.answer, send, plan.folder / LIVE)
+        live = DemoTraffic(url, days.answer, send, plan.folder / LIVE)
         live.schedule(days.late)
         with steps.timed("live", f"{plan.source} lives {second} against the gateway") as said:
             requests = days.requests(second)
@@ -148,13 +148,13 @@ def live_versions(settings: Settings) -> dict[str, Any]:
     return dict(json.loads(file.read_text(encoding="utf-8"))["versions"]) if file.exists() else {}
 
 
-def read_previews(plan: Plan) -> dict[str, dict[str, list[str]]]:
+def read_previews(plan: DemoPlan) -> dict[str, dict[str, list[str]]]:
     """Request → arm → items, as the live phase wrote them."""
     file = plan.folder / PREVIEWS
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
 
-def preview(live: Live, requests: Sequence[Asking], plan: Plan) -> int:
+def preview(live: DemoTraffic, requests: Sequence[Asking], plan: DemoPlan) -> int:
     """Keep the lists of both rankers for evenly spaced requests.
 
     Returns:
@@ -174,7 +174,7 @@ def retrain(steps: Steps, name: str, day: str) -> dict[str, Any]:
 
 
 @contextmanager
-def traffic(live: Live, requests: Sequence[Asking], plan: Plan) -> Iterator[list[Answered]]:
+def traffic(live: DemoTraffic, requests: Sequence[Asking], plan: DemoPlan) -> Iterator[list[Answered]]:
     """Requests keep coming while the block runs, and until its new version has answered one.
 
     Yields:
@@ -209,7 +209,7 @@ def traffic(live: Live, requests: Sequence[Asking], plan: Plan) -> Iterator[list
         raise failed[0]
 
 
-def prepare(plan: Plan, source: Source) -> Settings:
+def prepare(plan: DemoPlan, source: Source) -> Settings:
     """Make the run's folder anew, with its settings.
 
     Returns:
@@ -236,7 +236,7 @@ def stack(steps: Steps) -> Iterator[None]:
         steps.command("down", "the servers stop", "down")
 
 
-def _down(plan: Plan) -> None:
+def _down(plan: DemoPlan) -> None:
     if plan.settings_file.exists():
         Steps(plan.folder, {PREFIX + "SETTINGS": str(plan.settings_file)}).command("down", "an older run stops", "down")
 

@@ -14,7 +14,7 @@ import msgspec
 
 from features import times
 from features.content.catalogue import known_items, publish
-from features.content.encode import Counts, encode_items
+from features.content.encode import EncodedCounts, encode_items
 from freshrank.pipeline.step import StepResult, say
 from freshrank.settings import Settings
 
@@ -33,7 +33,7 @@ class ContentEncoded(StepResult):
     STEP: ClassVar[str] = "content"
     COMMAND: ClassVar[str] = "content encode"
 
-    counts: Counts
+    counts: EncodedCounts
     listings: int
 
     def summary(self) -> str:
@@ -55,7 +55,7 @@ class ContentEncoded(StepResult):
     @classmethod
     def from_json(cls, found: Mapping[str, object]) -> Self:
         """Read what `to_json` made."""
-        return cls(msgspec.convert(found, type=Counts), msgspec.convert(found["listings"], type=int))
+        return cls(msgspec.convert(found, type=EncodedCounts), msgspec.convert(found["listings"], type=int))
 
 
 def run(settings: Settings, day: dt.date) -> ContentEncoded:
@@ -81,7 +81,7 @@ def encode(settings: Settings, known_before_us: int | None) -> ContentEncoded:
         known_before_us: Listings as known before this moment, µs UTC; None for all.
     """
 
-    def progress(counts: Counts) -> None:
+    def progress(counts: EncodedCounts) -> None:
         done = f"{counts.texts_encoded} texts and {counts.images_encoded} photos encoded"
         say(f"content encode: {counts.items} contents met, {done}")
 

@@ -20,7 +20,7 @@ def deployer(settings: Settings) -> Deployer:
     """The deployer of this stack's Triton."""
     from freshrank.stack import addresses
     from serving.export import Repository
-    from serving.triton import Triton
+    from serving.triton import TritonClient
 
     settings = addresses.resolve(settings)
     triton = settings.triton
@@ -28,7 +28,7 @@ def deployer(settings: Settings) -> Deployer:
     return Deployer(
         settings.layout,
         Repository(triton.repository, threads=triton.threads, instances=triton.instances),
-        Triton(triton.url, triton.admin_key.get_secret_value()),
+        TritonClient(triton.url, triton.admin_key.get_secret_value()),
         request_timeout_s=settings.gateway.timeout_ms / 1000,
         drain_s=triton.drain_s,
     )

@@ -33,9 +33,9 @@ class Trained(StepResult):
         model: The model.
         window: Its window.
         warm: Whether it started from the incumbent.
-        why: Why, or why not.
-        loss: Log loss on the held-out tenth.
-        auc: AUC on it.
+        warm_start_reason: Why, or why not.
+        loss: Log loss of the best validation run.
+        auc: AUC of it.
         batches: Batches trained.
         new: False where it had finished before.
         job: File that says what was trained.
@@ -50,7 +50,7 @@ class Trained(StepResult):
     model: str
     window: str
     warm: bool
-    why: str
+    warm_start_reason: str
     loss: float | None
     auc: float | None
     batches: int
@@ -61,7 +61,7 @@ class Trained(StepResult):
 
     def summary(self) -> str:
         """One line for people."""
-        shown = "" if self.loss is None else f", log loss {self.loss:.4f} on the held-out tenth"
+        shown = "" if self.loss is None else f", log loss {self.loss:.4f} in validation"
         shown += "" if self.auc is None else f", AUC {self.auc:.4f}"
         shown += f", accepted though {self.accepted}" if self.accepted else ""
         return (
@@ -107,7 +107,7 @@ def run(settings: Settings, day: dt.date, *, model: str = "", accept_best: bool 
             model=job.model,
             window=Path(job.window).name,
             warm=ended.warm,
-            why=ended.why,
+            warm_start_reason=ended.warm_start_reason,
             loss=ended.loss,
             auc=ended.auc,
             batches=ended.steps,
@@ -159,7 +159,7 @@ def _train(job: Job, workers: int) -> None:
 
     plan = prepare(job).plan
     say(
-        f"train: {job.model} {'warm, ' if plan.warm else 'from nothing, '}{plan.why}; "
+        f"train: {job.model} {'warm, ' if plan.warm else 'from nothing, '}{plan.warm_start_reason}; "
         f"{plan.epochs} epochs at most, {plan.negatives_kept:.1%} of negatives kept"
     )
     job.save(job.folder / "job.json")

@@ -12,13 +12,13 @@ from typing import ClassVar
 
 from features.errors import NotReadyError
 from features.layout import Layout
-from features.window.build import Window, build
+from features.window.build import BuiltWindow, build
 from freshrank.pipeline.step import StepResult, say, seconds_since
 from freshrank.settings import Settings
 
 
 @dataclass(frozen=True)
-class WindowBuilt(StepResult, Window):
+class WindowBuilt(StepResult, BuiltWindow):
     """The day's window.
 
     Args:

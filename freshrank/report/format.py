@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from freshrank.analysis.listings import Listing as Known
+from freshrank.analysis.listings import Listing
 from freshrank.report.gather import Gathered
-from freshrank.report.page import Listing, photo_uri
+from freshrank.report.page import ListingCard, photo_uri
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -19,9 +19,9 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def listing(found: Gathered, item: str, *, score: str = "", tag: str = "", bad: bool = False) -> Listing:
+def listing(found: Gathered, item: str, *, score: str = "", tag: str = "", bad: bool = False) -> ListingCard:
     """A listing with its title and its photo, where they are known."""
-    known = found.listings.get(item, Known())
+    known = found.listings.get(item, Listing())
     uri = known.photo
     photo = photo_uri(found.done.settings.layout.blob(uri.removeprefix("blob:"))) if uri.startswith("blob:") else ""
-    return Listing(known.title or item, photo, score, tag, bad)
+    return ListingCard(known.title or item, photo, score, tag, bad)

@@ -11,7 +11,7 @@ from features.labels.run import horizon_us
 from features.layout import Layout
 from features.times import run_cut
 from freshrank.analysis import catalogue, events, parity
-from freshrank.analysis.arms import Arm, Experiment, experiments
+from freshrank.analysis.arms import ArmOutcome, ExperimentOutcome, experiments
 from freshrank.analysis.calibration import calibrations
 from freshrank.analysis.impressions import Span
 from freshrank.analysis.listings import Listing, listings
@@ -189,7 +189,7 @@ def _lived(found: Gathered, swap_rows: list[Answered]) -> None:
     }
 
 
-def _arms(found: Sequence[Experiment], truth: Mapping[tuple[str, str], float]) -> dict[str, Any]:
+def _arms(found: Sequence[ExperimentOutcome], truth: Mapping[tuple[str, str], float]) -> dict[str, Any]:
     """Arms by name, and their differences to the control where it is one of them; the demo runs one experiment."""
     arms: dict[str, dict[str, Any]] = {}
     differences: dict[str, dict[str, Any]] = {}
@@ -204,7 +204,7 @@ def _arms(found: Sequence[Experiment], truth: Mapping[tuple[str, str], float]) -
     return {"arms": arms, "differences": differences}
 
 
-def _figures(arm: Arm) -> dict[str, Any]:
+def _figures(arm: ArmOutcome) -> dict[str, Any]:
     counts = {name: value for name, value in asdict(arm).items() if name != "name"}
     return {
         **counts,

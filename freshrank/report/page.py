@@ -19,7 +19,7 @@ class LoopStep:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A table; the first columns are text, the others are figures."""
 
     heads: Sequence[str]
@@ -29,7 +29,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Listing:
+class ListingCard:
     """A listing with its photo.
 
     Args:
@@ -52,18 +52,18 @@ class Gallery:
     """Listings side by side."""
 
     title: str
-    entries: Sequence[Listing]
+    entries: Sequence[ListingCard]
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """A part of the page."""
 
     id: str
     title: str
     lead: str
     plots: Sequence[str] = field(default_factory=tuple)
-    tables: Sequence[Table] = field(default_factory=tuple)
+    tables: Sequence[ReportTable] = field(default_factory=tuple)
     galleries: Sequence[Gallery] = field(default_factory=tuple)
 
 
@@ -79,7 +79,7 @@ def photo_uri(path: Path) -> str:
 
 
 def render(
-    *, name: str, lead: str, loop_steps: Sequence[LoopStep], sections: Sequence[Section], script: str, footer: str
+    *, name: str, lead: str, loop_steps: Sequence[LoopStep], sections: Sequence[ReportSection], script: str, footer: str
 ) -> str:
     """Render the page.
 

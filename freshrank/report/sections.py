@@ -8,7 +8,7 @@ from freshrank.report import serving_sections as lived
 from freshrank.report import training_sections as learnt
 from freshrank.report.format import count, number
 from freshrank.report.gather import Gathered
-from freshrank.report.page import LoopStep, Section
+from freshrank.report.page import LoopStep, ReportSection
 
 
 def loop(found: Gathered) -> list[LoopStep]:
@@ -33,7 +33,7 @@ def loop(found: Gathered) -> list[LoopStep]:
     return steps
 
 
-def sections(found: Gathered) -> list[Section]:
+def sections(found: Gathered) -> list[ReportSection]:
     """Every section that the run has something to show for."""
     made = [learnt.events(found), learnt.quality(found), learnt.alignment(found), learnt.catalogue(found)]
     if found.rows:

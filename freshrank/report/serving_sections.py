@@ -8,12 +8,12 @@ from typing import Any
 from freshrank.report import figures
 from freshrank.report.format import count, listing, number
 from freshrank.report.gather import Gathered
-from freshrank.report.page import Gallery, Section, Table
+from freshrank.report.page import Gallery, ReportSection, ReportTable
 
 LISTS, PER_LIST = 2, 6
 
 
-def lists(found: Gathered) -> Section:
+def lists(found: Gathered) -> ReportSection:
     """Lists as they were answered."""
     galleries = []
     ranked = [arm for arm, row in found.summary["arms"].items() if row["bundles"]]
@@ -31,7 +31,7 @@ def lists(found: Gathered) -> Section:
                 for item, score in list(zip(row.items, row.scores, strict=True))[:PER_LIST]
             ]
             galleries.append(Gallery(f"{arm}: {row.user_id}, request {row.request_id}", entries))
-    return Section(
+    return ReportSection(
         "lists",
         "Ranked lists",
         "The first places of lists as they were answered, and what the shopper did.",
@@ -41,7 +41,7 @@ def lists(found: Gathered) -> Section:
     )
 
 
-def arms(found: Gathered) -> Section:
+def arms(found: Gathered) -> ReportSection:
     """The experiment's arms, realised and by the truth."""
     s = found.summary
     arms: dict[str, dict[str, Any]] = s["arms"]
@@ -58,7 +58,7 @@ def arms(found: Gathered) -> Section:
         for arm, row in arms.items()
     ]
     tables = [
-        Table(
+        ReportTable(
             (
                 "arm",
                 "requests",
@@ -77,7 +77,7 @@ def arms(found: Gathered) -> Section:
         for measure, e in measures.items()
     ]
     if effects:
-        tables.append(Table(("relative difference", "effect", "95% interval", "p"), effects, "Realised, by user"))
+        tables.append(ReportTable(("relative difference", "effect", "95% interval", "p"), effects, "Realised, by user"))
     paired = s.get("paired")
     if paired:
         pair = f"{s['champion_arm']}_minus_{s['control_arm']}"
@@ -85,7 +85,7 @@ def arms(found: Gathered) -> Section:
         rows = [[name, number(value)] for name, value in paired["means"].items()]
         rows.append([_minus(pair), f"{d['mean']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]"])
         tables.append(
-            Table(
+            ReportTable(
                 ("list by", "true expected purchases"),
                 rows,
                 f"The same {paired['requests']} requests ranked by both, judged by the truth",
@@ -105,7 +105,7 @@ def arms(found: Gathered) -> Section:
         "Users are assigned by hashing. An arm that ranks at random logs without bias and is left out of the "
         "comparison. Outcomes are those known at the day's cut. One day is short: look at the intervals."
     )
-    return Section("arms", "Experiment", lead, plots, tables)
+    return ReportSection("arms", "Experiment", lead, plots, tables)
 
 
 def _minus(pair: str) -> str:
@@ -120,7 +120,7 @@ def _interval(effect: dict[str, float | None]) -> str:
     return f"[{_percent(effect['low'])}, {_percent(effect['high'])}]"
 
 
-def serving(found: Gathered) -> Section:
+def serving(found: Gathered) -> ReportSection:
     """Latency, the swap, and whether serving agrees with training."""
     s = found.summary
     by_version: dict[str, tuple[list[float], list[float]]] = {}
@@ -153,14 +153,14 @@ def serving(found: Gathered) -> Section:
         "Served scores against the trainer's own on the features that the gateway saw; those features against the "
         "point-in-time rebuild; the swap under traffic."
     )
-    return Section("serving", "Serving", lead, plots, [Table(("figure", "value"), rows)])
+    return ReportSection("serving", "Serving", lead, plots, [ReportTable(("figure", "value"), rows)])
 
 
-def time(found: Gathered) -> Section:
+def time(found: Gathered) -> ReportSection:
     """How long each step took."""
     steps = found.summary["steps"]
     lead = (
         f"{found.summary['wall_s'] / 60:.1f} minutes in all; {found.summary['peak_rss_mb'] / 1024:.2f} GiB at most "
         f"(proportional set size, servers included)."
     )
-    return Section("time", "Time", lead, [figures.bars("Seconds by step", {"steps": dict(steps)}, y="seconds")])
+    return ReportSection("time", "Time", lead, [figures.bars("Seconds by step", {"steps": dict(steps)}, y="seconds")])

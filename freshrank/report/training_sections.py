@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from freshrank.analysis.listings import Listing as Known
+from freshrank.analysis.listings import Listing
 from freshrank.report import figures
 from freshrank.report.format import count, listing, number
 from freshrank.report.gather import Gathered
-from freshrank.report.page import Gallery, Section, Table
+from freshrank.report.page import Gallery, ReportSection, ReportTable
 
 WHO = ("candidate", "incumbent", "popularity", "oracle", "relevance")
 SUSPECTS = 12
 
 
-def events(found: Gathered) -> Section:
+def events(found: Gathered) -> ReportSection:
     """What came in, by day."""
     s = found.summary
     window = set(s["window"]["days"]) | {s["days"][-1]}
@@ -38,12 +38,16 @@ def events(found: Gathered) -> Section:
         for day, row in s["requests_by_day"].items()
     ]
     lead = "What came in, by event time. Every record is in the log once; what was not valid lies in the dead letters."
-    return Section(
-        "events", "Events and labels", lead, plots, [Table(("day", "requests", "shown", "clicked", "purchased"), rows)]
+    return ReportSection(
+        "events",
+        "Events and labels",
+        lead,
+        plots,
+        [ReportTable(("day", "requests", "shown", "clicked", "purchased"), rows)],
     )
 
 
-def quality(found: Gathered) -> Section:
+def quality(found: Gathered) -> ReportSection:
     """How well purchases are predicted, and what the gate said."""
     s = found.summary
     evaluation: dict[str, dict[str, Any]] = s["evaluation"]
@@ -79,7 +83,7 @@ def quality(found: Gathered) -> Section:
         for day, gate in s["gates"].items()
         if gate
     ]
-    return Section(
+    return ReportSection(
         "quality",
         "Conversion rate",
         lead,
@@ -91,13 +95,13 @@ def quality(found: Gathered) -> Section:
             ),
         ],
         [
-            Table(("who", "AUC", "log loss", "predicted / actual", "positives"), table),
-            Table(("run", "verdict", "reasons"), gates, "The gate", text_columns=3),
+            ReportTable(("who", "AUC", "log loss", "predicted / actual", "positives"), table),
+            ReportTable(("run", "verdict", "reasons"), gates, "The gate", text_columns=3),
         ],
     )
 
 
-def alignment(found: Gathered) -> Section:
+def alignment(found: Gathered) -> ReportSection:
     """Whether text and photo are told to belong together."""
     s = found.summary
     plots, tables = [], []
@@ -108,19 +112,19 @@ def alignment(found: Gathered) -> Section:
             for name, values in groups.items()
         ]
         tables.append(
-            Table(
+            ReportTable(
                 ("task", "against random", "against the same category"),
                 rows,
                 f"Accuracy on {s['alignment_products']} listings never trained on",
             )
         )
     if found.similarity is not None:
-        names = [found.listings.get(item, Known()).title or item for item in found.similarity.items]
+        names = [found.listings.get(item, Listing()).title or item for item in found.similarity.items]
         plots.append(figures.heat_map("Photo against text before training", found.similarity.before, names))
         plots.append(figures.heat_map("Photo against text after training", found.similarity.after, names))
         contrast = s["similarity"]["contrast"]
         tables.append(
-            Table(
+            ReportTable(
                 ("", "diagonal less the rest"),
                 [[f"{name} training", number(value, 3)] for name, value in contrast.items()],
                 "Cosine of each modality alone through the shared bottom",
@@ -131,10 +135,10 @@ def alignment(found: Gathered) -> Section:
         "positives. The heat maps show each modality alone: no loss asks the two to meet there, so their diagonal "
         "need not brighten."
     )
-    return Section("alignment", "Text and image", lead, plots, tables)
+    return ReportSection("alignment", "Text and image", lead, plots, tables)
 
 
-def catalogue(found: Gathered) -> Section:
+def catalogue(found: Gathered) -> ReportSection:
     """The most suspicious listings."""
     s = found.summary
     entries = [
@@ -163,8 +167,8 @@ def catalogue(found: Gathered) -> Section:
             for n in (5, 10)
         ]
         rows.append(["all listings", number(check["dirty_share"], 2), number(check["wrong_share"], 2)])
-        tables.append(Table(("most suspicious", "dirty in any way", "wrong title, category or photo"), rows))
-    return Section("catalogue", "Dirty listings", lead, (), tables, [Gallery("", entries)] if entries else [])
+        tables.append(ReportTable(("most suspicious", "dirty in any way", "wrong title, category or photo"), rows))
+    return ReportSection("catalogue", "Dirty listings", lead, (), tables, [Gallery("", entries)] if entries else [])
 
 
 def _names(found: Gathered) -> dict[str, str]:

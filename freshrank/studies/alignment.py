@@ -35,7 +35,7 @@ BATCH = 64  # photos a step, CameNN's and FashionBERT's default of pairs
 
 
 @dataclass(frozen=True)
-class Row:
+class AlignmentRow:
     """What one trained model reached.
 
     Args:
@@ -100,7 +100,7 @@ def study(
     unseen: int,
     say: Callable[[str], None],
     recipe: Mapping[str, Any] | None = None,
-) -> list[Row]:
+) -> list[AlignmentRow]:
     """Train and measure both models.
 
     Args:
@@ -193,7 +193,7 @@ def take(content: ContentBatch, rows: torch.Tensor) -> ContentBatch:
 @torch.no_grad()
 def measure(
     model: Model, name: str, trained_on: str, negatives: str, content: ContentBatch, seed: int, seconds: float
-) -> Row:
+) -> AlignmentRow:
     """Accuracy of both tasks over several draws of negatives, and the contrast of the similarity matrix.
 
     Args:
@@ -220,7 +220,7 @@ def measure(
             ]
             found[task].append(accuracy(torch.cat(logits), pairs.label_N))
     ita, tia = (float(np.mean(values)) if values else 0.0 for values in found.values())
-    return Row(name, trained_on, negatives, count, ita, tia, _contrast(model, content), seconds)
+    return AlignmentRow(name, trained_on, negatives, count, ita, tia, _contrast(model, content), seconds)
 
 
 @torch.no_grad()
@@ -231,7 +231,7 @@ def _contrast(model: Model, content: ContentBatch) -> float:
     return diagonal_contrast(similarity(text, image))
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[AlignmentRow]) -> str:
     """Rows of all seeds as Markdown: mean, and standard deviation where there is more than one seed."""
     lines = [
         "| model | trained on | negatives | pairs | ITA accuracy | TIA accuracy | contrast | seconds |",

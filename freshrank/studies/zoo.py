@@ -26,7 +26,7 @@ SLOW = ("naml", "camenn", "fashionbert", "marn", "xdeepfm", "mmss", "dmf", "dien
 
 
 @dataclass(frozen=True)
-class Row:
+class ZooRow:
     """What one model reached on day D.
 
     Args:
@@ -60,7 +60,7 @@ class Row:
     scoring_ms: float
 
 
-def zoo(jobs: Sequence[Job], bundles: Path, say: Callable[[str], None], workers: int = 1) -> list[Row]:
+def zoo(jobs: Sequence[Job], bundles: Path, say: Callable[[str], None], workers: int = 1) -> list[ZooRow]:
     """Train, bundle and score; what is done already is not done again.
 
     Args:
@@ -79,7 +79,7 @@ def zoo(jobs: Sequence[Job], bundles: Path, say: Callable[[str], None], workers:
     return sorted(rows, key=lambda row: -(row.auc or 0.0))
 
 
-def _measured(jobs: Sequence[Job], bundles: Path, workers: int) -> Iterator[Row]:
+def _measured(jobs: Sequence[Job], bundles: Path, workers: int) -> Iterator[ZooRow]:
     """Rows as they get done; the slowest models begin, so that none is left over at the end."""
     if workers == 1:
         yield from (measure(job, bundles) for job in jobs)
@@ -101,7 +101,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def measure(job: Job, bundles: Path) -> Row:
+def measure(job: Job, bundles: Path) -> ZooRow:
     """One model's row.
 
     Args:
@@ -110,7 +110,7 @@ def measure(job: Job, bundles: Path) -> Row:
     """
     noted = job.folder / "zoo.json"
     if noted.exists():
-        return Row(**json.loads(noted.read_text(encoding="utf-8")))
+        return ZooRow(**json.loads(noted.read_text(encoding="utf-8")))
     began = time.perf_counter()
     result = _train(job)
     seconds = time.perf_counter() - began
@@ -123,7 +123,7 @@ def measure(job: Job, bundles: Path) -> Row:
     scoring = time.perf_counter() - began
     logit = day.logits["candidate"]
     dense, tables = _parameters(bundle)
-    row = Row(
+    row = ZooRow(
         model=job.model,
         auc=auc(logit, day.label),
         user_auc=user_auc(logit, day.label, day.user),
@@ -142,7 +142,7 @@ def measure(job: Job, bundles: Path) -> Row:
     return row
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[ZooRow]) -> str:
     """The rows as Markdown."""
     head = (
         "| model | AUC | by user | log loss | AUC, new listings | AUC, uniform requests | network | tables "

@@ -24,7 +24,7 @@ from serving.gateway.api import MAX_BODY_BYTES, ApiError, ErrorBody, RankRequest
 from serving.gateway.background import Health
 from serving.gateway.experiments_file import experiments_path
 from serving.gateway.impressions import ImpressionLog
-from serving.gateway.live import Live
+from serving.gateway.live import LiveState
 from serving.gateway.metrics import Metrics
 from serving.gateway.middleware import LimitBody, Unexpected
 from serving.gateway.ranker import Ranker
@@ -80,7 +80,9 @@ def create_app(config: GatewayConfig) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         state = app.state
-        state.live = Live(config.layout, config.experiments, config.online or OnlineStore(redis=config.redis), health)
+        state.live = LiveState(
+            config.layout, config.experiments, config.online or OnlineStore(redis=config.redis), health
+        )
         state.impressions = ImpressionLog(
             config.kafka,
             event_clock=config.gateway.accept_client_time,

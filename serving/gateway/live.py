@@ -18,7 +18,7 @@ from serving.acknowledgements import Acknowledgement, forget_dead
 from serving.gateway.background import Health, Repeated
 from serving.gateway.experiments import Experiments
 from serving.gateway.experiments_file import read
-from serving.gateway.scores import Served
+from serving.gateway.scores import ServedBundle
 from serving.state import Serving, ServingFile, Version
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ LOOK_LIMIT_S = 30.0  # the first look imports Feast
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class ServingSnapshot:
     """The truth of one generation, as a request keeps it to its end.
 
     Args:
@@ -41,10 +41,10 @@ class Snapshot:
     """
 
     serving: Serving = field(default_factory=Serving)
-    served: Mapping[str, Served] = field(default_factory=dict)
+    served: Mapping[str, ServedBundle] = field(default_factory=dict)
     experiments: Experiments = field(default_factory=lambda: Experiments({}))
 
-    def behind(self, alias: str) -> tuple[Served, Version] | None:
+    def behind(self, alias: str) -> tuple[ServedBundle, Version] | None:
         """The bundle behind an alias and where it is loaded; None where the alias is unset or the bundle unreadable."""
         found = self.serving.alias(alias)
         if found is None or found[0] not in self.served:
@@ -52,7 +52,7 @@ class Snapshot:
         return self.served[found[0]], found[1]
 
 
-class Live:
+class LiveState:
     """Follows `serving.json`, `experiments.toml` and the listings' content, and acknowledges generations.
 
     Each of them is followed by itself: one that cannot be read stays as it was, and the others go on.
@@ -77,7 +77,7 @@ class Live:
         self._follower = Repeated("follower", self._follow, POLL_S, health)
         self._looker = Repeated("features", self._look, LOOK_S, health)
         self.catalogue = Catalogue(layout)
-        self.snapshot = Snapshot()
+        self.snapshot = ServingSnapshot()
 
     async def start(self) -> None:
         """Make ourselves known, take up the truth, then follow it."""
@@ -178,13 +178,13 @@ class Live:
             self.snapshot = replace(self.snapshot, experiments=read(self._experiments_path))
             self._experiments_stamp = stamp
 
-    def _read_bundles(self, serving: Serving) -> tuple[dict[str, Served], dict[str, Exception]]:
+    def _read_bundles(self, serving: Serving) -> tuple[dict[str, ServedBundle], dict[str, Exception]]:
         """What the gateway needs of each bundle that is live, and why it cannot be had of some."""
-        found: dict[str, Served] = {}
+        found: dict[str, ServedBundle] = {}
         errors: dict[str, Exception] = {}
         for bundle in {*serving.aliases.values(), *([serving.previous] if serving.previous else [])}:
             try:
-                found[bundle] = self.snapshot.served.get(bundle) or Served.read(self._layout, bundle)
+                found[bundle] = self.snapshot.served.get(bundle) or ServedBundle.read(self._layout, bundle)
             except Exception as error:
                 errors[bundle] = error
         return found, errors

@@ -18,9 +18,9 @@ from serving.gateway import ranking
 from serving.gateway.api import SHOWN_LIMIT, ApiError, RankedItem, RankRequest, RankResponse, too_many
 from serving.gateway.background import Health
 from serving.gateway.experiments import Assignment
-from serving.gateway.live import Live, Snapshot
+from serving.gateway.live import LiveState, ServingSnapshot
 from serving.gateway.metrics import Metrics
-from serving.gateway.scores import Scores, ScoringError, Served
+from serving.gateway.scores import Scores, ScoringError, ServedBundle
 from serving.settings import GatewaySettings
 from serving.state import POPULARITY, Version
 
@@ -44,7 +44,7 @@ class Ranked:
 
     placed: list[ranking.Placed]
     policy: str
-    scored: tuple[Served, Version] | None = None
+    scored: tuple[ServedBundle, Version] | None = None
     fallback: bool = False
 
 
@@ -63,7 +63,7 @@ class Ranker:
     def __init__(
         self,
         settings: GatewaySettings,
-        live: Live,
+        live: LiveState,
         scores: Scores,
         impressions: ImpressionLog,
         metrics: Metrics,
@@ -113,7 +113,7 @@ class Ranker:
         )
 
     @staticmethod
-    def _assign(request: RankRequest, snapshot: Snapshot) -> Assignment:
+    def _assign(request: RankRequest, snapshot: ServingSnapshot) -> Assignment:
         """The user's arm, or the one to preview."""
         if request.preview is None:
             return snapshot.experiments.assign(request.user_id)
@@ -146,7 +146,7 @@ class Ranker:
             raise ApiError(422, "not_a_time", field="time", value=request.time, remedy=remedy)
         return event_us
 
-    async def _fetch(self, request: RankRequest, event_us: int, served: Served | None, began: float) -> Fetched:
+    async def _fetch(self, request: RankRequest, event_us: int, served: ServedBundle | None, began: float) -> Fetched:
         start = time.monotonic()
 
         def fetch() -> Fetched:
@@ -171,7 +171,7 @@ class Ranker:
     async def _by_model(
         self,
         alias: str,
-        snapshot: Snapshot,
+        snapshot: ServingSnapshot,
         columns: Mapping[str, Any],
         fetched: Fetched,
         event_us: int,
@@ -189,8 +189,8 @@ class Ranker:
         return Ranked(placed, POPULARITY if fallback or alias == POPULARITY else MODEL, scored, fallback)
 
     async def _score(
-        self, alias: str, snapshot: Snapshot, columns: Mapping[str, Any], began: float
-    ) -> tuple[Sequence[float] | None, tuple[Served, Version] | None]:
+        self, alias: str, snapshot: ServingSnapshot, columns: Mapping[str, Any], began: float
+    ) -> tuple[Sequence[float] | None, tuple[ServedBundle, Version] | None]:
         start = time.monotonic()
         for attempt in range(2):
             behind = snapshot.behind(alias)

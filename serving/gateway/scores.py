@@ -24,7 +24,7 @@ class ScoringError(FreshrankError):
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedBundle:
     """What the gateway needs to know of a bundle.
 
     Args:
@@ -40,7 +40,7 @@ class Served:
     feature_service: str
 
     @classmethod
-    def read(cls, layout: Layout, bundle: str) -> Served:
+    def read(cls, layout: Layout, bundle: str) -> ServedBundle:
         """From the bundle's folder.
 
         Raises:
@@ -76,7 +76,7 @@ class Scores:
         self._client: Any = grpc.InferenceServerClient(url, channel_args=channel_args(url))
 
     async def score(
-        self, served: Served, version: Version, columns: Mapping[str, Any], timeout_s: float
+        self, served: ServedBundle, version: Version, columns: Mapping[str, Any], timeout_s: float
     ) -> Sequence[float]:
         """Logits of the candidates.
 

@@ -22,7 +22,7 @@ from simulator.city.truth import listing_rows
 from simulator.city.world import Goods, Shops
 
 
-class Photos(Protocol):
+class PhotoStore(Protocol):
     """Keeps photos."""
 
     def prepare(self, specs: Sequence[PhotoSpec]) -> None:
@@ -47,12 +47,12 @@ class UnkeptPhotos:
         return "blob:" + hashlib.sha256(jpeg(spec)).hexdigest()
 
 
-class Catalogue:
+class CityCatalogue:
     """Live listings and what of them changed as the open day began."""
 
-    def __init__(self, config: CityConfig, seed: int, goods: Goods, shops: Shops, photos: Photos | None) -> None:
+    def __init__(self, config: CityConfig, seed: int, goods: Goods, shops: Shops, photos: PhotoStore | None) -> None:
         self.config, self.seed, self.goods, self.shops = config, seed, goods, shops
-        self.photos: Photos = photos or UnkeptPhotos()
+        self.photos: PhotoStore = photos or UnkeptPhotos()
         self.listings = Listings.empty(config.listings)
         self.young = np.zeros(config.listings, dtype=bool)
         self._next = 0

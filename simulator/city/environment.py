@@ -14,7 +14,7 @@ from simulator.city.choice import Chances, Choice, examination, request_keys, ta
 from simulator.city.config import CityConfig
 from simulator.city.draws import Floats, Ints, Keys
 from simulator.city.outcomes import outcome_events, truth_rows
-from simulator.city.plan import Plan, plan_day
+from simulator.city.plan import DayPlan, plan_day
 from simulator.city.policy import Lists, Retrieval, log_lists
 from simulator.city.population import Population
 from simulator.city.request import request_ids
@@ -26,14 +26,14 @@ class Environment:
     """Shoppers, shops and goods of a seed, and one open day. Its arguments are those of `City`."""
 
     def __init__(
-        self, config: CityConfig, seed: int, photos: catalogue.Photos | None = None, truth: TruthFiles | None = None
+        self, config: CityConfig, seed: int, photos: catalogue.PhotoStore | None = None, truth: TruthFiles | None = None
     ) -> None:
         self.config, self.seed, self.truth = config, seed, truth
         self.goods, self.shops = goods(config, seed), shops(config, seed)
         self.population = Population(config, seed, self.goods)
         self.shoppers, self.homes = self.population.shoppers, self.population.homes
         self.choice = Choice(config, seed, self.goods, self.shops)
-        self.catalogue = catalogue.Catalogue(config, seed, self.goods, self.shops, photos)
+        self.catalogue = catalogue.CityCatalogue(config, seed, self.goods, self.shops, photos)
         self.popularity = np.zeros(config.listings)
         self._day: int | None = None  # the open day
         self._closed = True
@@ -56,7 +56,7 @@ class Environment:
         )
         habit = np.where(shoppers.uses, 1.0, 0.08) / self.goods.cycle[None, :] ** 0.5
         self.retrieval = Retrieval(self.config, self.catalogue.listings.category, self.catalogue.young, habit)
-        self.plan: Plan = plan_day(self.config, self.seed, day, shoppers)
+        self.plan: DayPlan = plan_day(self.config, self.seed, day, shoppers)
         self._bought = {}
         if day >= 0 and not self._calibrated:
             self._calibrate()
@@ -92,22 +92,22 @@ class Environment:
 
     # ---- blocks of requests
 
-    def _keys(self, block: Plan) -> Keys:
+    def _keys(self, block: DayPlan) -> Keys:
         return request_keys(self.seed, self._day or 0, block.number)
 
-    def _names(self, block: Plan) -> list[str]:
+    def _names(self, block: DayPlan) -> list[str]:
         return request_ids(self.date(self._day or 0), block.number)
 
-    def _contexts(self, block: Plan) -> list[dict[str, Scalar]]:
+    def _contexts(self, block: DayPlan) -> list[dict[str, Scalar]]:
         return block.contexts(self.date(self._day or 0), self.shoppers.zone[block.shopper])
 
-    def _lists(self, block: Plan) -> tuple[Ints, Lists]:
+    def _lists(self, block: DayPlan) -> tuple[Ints, Lists]:
         keys = self._keys(block)
         slots = self.retrieval.candidates(keys, block.shopper)
         weight = (self.popularity[slots] + self.config.popularity_prior) ** self.config.popularity_power
         return slots, log_lists(self.config, keys, weight, self.catalogue.young[slots])
 
-    def _log(self, block: Plan, wanted: bool) -> tuple[list[Record], list[Record]]:
+    def _log(self, block: DayPlan, wanted: bool) -> tuple[list[Record], list[Record]]:
         """Rank a block by the logging policy and answer it."""
         slots, lists = self._lists(block)
         shown = np.take_along_axis(slots, lists.index, axis=1)
@@ -128,7 +128,7 @@ class Environment:
         return logged, outcomes
 
     def _answer(
-        self, block: Plan, slots: Ints, place: Ints, chances: Chances, names: list[str], policies: list[str],
+        self, block: DayPlan, slots: Ints, place: Ints, chances: Chances, names: list[str], policies: list[str],
         wanted: bool = True,
     ) -> list[Record]:  # fmt: skip
         """Answer lists: the first of `slots` [B, N] were shown at `place` [B, shown]."""

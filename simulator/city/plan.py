@@ -22,7 +22,7 @@ PAY_PERIOD, PAY_DAYS = 14, 3  # everyone is paid every other week, on a day of t
 
 
 @dataclass(frozen=True)
-class Plan:
+class DayPlan:
     """Requests of a day in order of time; all [n]."""
 
     number: Ints
@@ -38,8 +38,8 @@ class Plan:
     def __len__(self) -> int:
         return len(self.number)
 
-    def __getitem__(self, rows: slice | Ints) -> Plan:
-        return Plan(**{name: column[rows] for name, column in vars(self).items()})
+    def __getitem__(self, rows: slice | Ints) -> DayPlan:
+        return DayPlan(**{name: column[rows] for name, column in vars(self).items()})
 
     def moments(self) -> Moments:
         """When and how they come in."""
@@ -57,7 +57,7 @@ class Plan:
         ]
 
 
-def plan_day(config: CityConfig, seed: int, day: int, shoppers: Shoppers) -> Plan:
+def plan_day(config: CityConfig, seed: int, day: int, shoppers: Shoppers) -> DayPlan:
     """Draw the day's requests; in the weeks before the log, visits."""
     rng = generator(seed, "plan", day)
     date = config.start + dt.timedelta(days=day)
@@ -82,7 +82,7 @@ def plan_day(config: CityConfig, seed: int, day: int, shoppers: Shoppers) -> Pla
     visit[order] = np.arange(count) - first
     visits = np.bincount(who, minlength=len(shoppers.serial))[who]
     payday = (date.toordinal() + shoppers.serial[who] * 5) % PAY_PERIOD < PAY_DAYS
-    return Plan(
+    return DayPlan(
         np.arange(count), who, time_us, day + seconds / 86_400.0, daypart,
         skies[shoppers.zone[who], daypart], payday, visit, visits,
     )  # fmt: skip

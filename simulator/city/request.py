@@ -12,7 +12,7 @@ from simulator.city.draws import Ints
 
 
 @dataclass(frozen=True)
-class Request:
+class ListRequest:
     """A shopper asks for a list.
 
     Args:

@@ -13,9 +13,9 @@ from features.record import Record
 from features.times import day_start
 from simulator.city import messages, warmup
 from simulator.city.environment import Environment
-from simulator.city.request import Named, Request, parse_request_id
+from simulator.city.request import ListRequest, Named, parse_request_id
 
-__all__ = ["City", "Request"]
+__all__ = ["City", "ListRequest"]
 
 BLOCK = 256  # requests computed at once
 _time = attrgetter("time_us")
@@ -72,7 +72,7 @@ class City(Environment):
         self._at(day)
         yield from self._catalogue_events()
 
-    def requests(self, day: dt.date) -> Iterator[Request]:
+    def requests(self, day: dt.date) -> Iterator[ListRequest]:
         """The day's requests, in order of time. Days before are closed; unlived ones are lived under the log policy."""
         self._at(day)
         for start in range(0, len(self.plan), BLOCK):
@@ -80,7 +80,7 @@ class City(Environment):
             slots = self.retrieval.candidates(self._keys(block), block.shopper)
             names, contexts = self._names(block), self._contexts(block)
             for row, name in enumerate(names):
-                yield Request(
+                yield ListRequest(
                     name, messages.user_id(int(self.shoppers.serial[block.shopper[row]])), int(block.time_us[row]),
                     contexts[row], [self.catalogue.listings.item_id(slot) for slot in slots[row].tolist()],
                 )  # fmt: skip
@@ -133,7 +133,7 @@ class City(Environment):
                              remedy=f"from {self.config.start} on")  # fmt: skip
         return index
 
-    def expected(self, request: Request) -> dict[str, float]:
+    def expected(self, request: ListRequest) -> dict[str, float]:
         """Truth of an open day's request: probability of purchase of each candidate if looked at."""
         _, number = parse_request_id(request.request_id)
         block = self.plan[number : number + 1]

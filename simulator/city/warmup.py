@@ -10,7 +10,7 @@ from simulator.city.choice import Choice, Homes, request_keys
 from simulator.city.config import CityConfig
 from simulator.city.draws import Floats, Ints
 from simulator.city.listings import Listings
-from simulator.city.plan import Plan
+from simulator.city.plan import DayPlan
 from simulator.city.policy import Retrieval
 from simulator.city.world import Shoppers
 
@@ -18,7 +18,7 @@ BOUGHT_A_VISIT = 1.0  # mean purchases a visit
 
 
 def purchases(
-    seed: int, day: int, plan: Plan, choice: Choice, homes: Homes, retrieval: Retrieval
+    seed: int, day: int, plan: DayPlan, choice: Choice, homes: Homes, retrieval: Retrieval
 ) -> tuple[Ints, Ints, Floats, Ints, Ints]:
     """Purchases of a day by search: of 50 listings found, about one a visit is bought, and of each
     category at most one.
@@ -52,7 +52,7 @@ def purchases(
 
 
 def events(
-    config: CityConfig, shoppers: Shoppers, listings: Listings, plan: Plan,
+    config: CityConfig, shoppers: Shoppers, listings: Listings, plan: DayPlan,
     bought: tuple[Ints, Ints, Floats, Ints, Ints], day_start_us: int,
 ) -> list[Record]:  # fmt: skip
     """Purchase events, which name no request.

@@ -32,7 +32,7 @@ _CLASSES: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 
 
-class Photos:
+class ClassPhotos:
     """Gives products the photos of their class, and keeps what it gives under its content hash.
 
     Args:

@@ -46,7 +46,7 @@ _HEAVIEST_G = 50_000.0
 
 
 @dataclass(frozen=True)
-class Request:
+class BasketRequest:
     """A basket with its drawn candidates in the order in which they are listed."""
 
     basket: Basket
@@ -85,13 +85,13 @@ def replay(
     )
 
 
-def _requests(journey: Journey, from_us: int, to_us: int, seed: int) -> Iterator[Request]:
+def _requests(journey: Journey, from_us: int, to_us: int, seed: int) -> Iterator[BasketRequest]:
     promoted: dict[int, NDArray[np.int64]] = {}
     week = None
     for basket in journey.baskets(from_us, to_us):
         if basket.week != week:
             week, promoted = basket.week, journey.promoted(basket.week)
-        yield Request(basket, _candidates(basket, promoted.get(basket.store_id, _NOTHING), seed))
+        yield BasketRequest(basket, _candidates(basket, promoted.get(basket.store_id, _NOTHING), seed))
 
 
 def _candidates(basket: Basket, promoted: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
@@ -105,7 +105,7 @@ def _candidates(basket: Basket, promoted: NDArray[np.int64], seed: int) -> NDArr
     return draw.permutation(np.concatenate([bought, others]))
 
 
-def _impressions(requests: list[Request], listings: list[tuple[int, int, int]]) -> Iterator[Record]:
+def _impressions(requests: list[BasketRequest], listings: list[tuple[int, int, int]]) -> Iterator[Record]:
     """The lists, a second before the till's stamp: what the basket holds is known only after them."""
     weeks: dict[int, list[int]] = defaultdict(list)
     prices: dict[int, list[int]] = defaultdict(list)
@@ -131,7 +131,7 @@ def _impressions(requests: list[Request], listings: list[tuple[int, int, int]]) 
         yield Record("impressions", event.user_id, time_us, encode(event))
 
 
-def _purchases(requests: list[Request]) -> Iterator[Record]:
+def _purchases(requests: list[BasketRequest]) -> Iterator[Record]:
     """Everything that was bought, promoted or not, by the basket's request id: so nothing credits an earlier list."""
     for request in requests:
         basket = request.basket

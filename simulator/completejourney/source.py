@@ -51,12 +51,12 @@ class JourneySource:
         Raises:
             UsageError: If an option is given, or the folder is none of that data set.
         """
-        from simulator.completejourney.photos import Photos
+        from simulator.completejourney.photos import ClassPhotos
         from simulator.completejourney.replay import replay
 
         if options:
             raise UsageError("this source has no options", field="set", value=options[0], remedy="leave it out")
-        return replay(from_us, to_us, seed=seed, photo=Photos(photos, layout) if photos else None)
+        return replay(from_us, to_us, seed=seed, photo=ClassPhotos(photos, layout) if photos else None)
 
     def describe(self, arguments: Sequence[str], layout: Layout, content: ContentSettings) -> None:  # noqa: ARG002
         """There is no report.

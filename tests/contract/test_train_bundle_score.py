@@ -57,7 +57,13 @@ def test_trains_bundles_and_scores_the_same(
     name: str, recipe: dict[str, Any], task: str, made: Made, tmp_path: Path
 ) -> None:
     recipe = SMALL.get(name, {}) | recipe
-    settings: dict[str, Any] = {"epochs": 1, "evaluations": 1, "max_buys": 4, "max_behaviours": 5, "tasks": (task,)}
+    settings: dict[str, Any] = {
+        "epochs": 1,
+        "validations_per_epoch": 1,
+        "max_buys": 4,
+        "max_behaviours": 5,
+        "tasks": (task,),
+    }
     job = make_job(made, tmp_path, name, recipe, **settings)
     with one_worker(tmp_path):
         result = train(job)

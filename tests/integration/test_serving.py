@@ -27,8 +27,8 @@ from features.times import parse_us
 from freshrank.settings import Settings
 from serving.inputs import to_array
 from serving.probes import BUNDLE_ONLY
-from serving.state import ServingFile, State
-from serving.triton import Triton
+from serving.state import ServingFile, VersionState
+from serving.triton import TritonClient
 from tests.integration.broker import rows
 from tests.serving.bundles import (
     ITEMS,
@@ -243,7 +243,7 @@ def test_a_swap_and_a_rollback_under_traffic_lose_nothing(site: Site) -> None:
     assert {answer["fallback"] for answer in answers} == {None}
     order = [answer["bundle_id"] for answer in answers]
     assert {site.ids[name] for name in ("one", "two", "three")} == set(order)
-    assert ServingFile(site.layout).read().versions[site.ids["one"]].state is State.RETIRED
+    assert ServingFile(site.layout).read().versions[site.ids["one"]].state is VersionState.RETIRED
 
 
 def test_corrupt_and_wrong_bundles_are_refused(site: Site) -> None:
@@ -259,9 +259,9 @@ def test_corrupt_and_wrong_bundles_are_refused(site: Site) -> None:
     assert site.ask()["bundle_id"] == site.ids["two"]
 
 
-@pytest.mark.parametrize("state", [State.STAGED, State.LOADED])
-def test_a_killed_deployment_goes_on(site: Site, state: State) -> None:
-    name = "three" if state is State.STAGED else "one"
+@pytest.mark.parametrize("state", [VersionState.STAGED, VersionState.LOADED])
+def test_a_killed_deployment_goes_on(site: Site, state: VersionState) -> None:
+    name = "three" if state is VersionState.STAGED else "one"
     command = [sys.executable, "-m", "freshrank.cli", "deploy", "--bundle", site.ids[name], "--unblessed"]
     child = subprocess.Popen(command, env=site.stack.env, cwd=ROOT)
     file = ServingFile(site.layout)
@@ -285,7 +285,7 @@ def test_listings_newer_than_the_bundle_get_their_content(site: Site) -> None:
     row["cand_item"] = list(ITEMS[-2:] + ITEMS[:2])
     row["cand_text_sha"] = [sha("text", item) for item in row["cand_item"]]
     row["cand_image_sha"] = [sha("image", item) for item in row["cand_item"]]
-    triton, scorer = Triton(site.settings.triton.url), Scorer(bundle)
+    triton, scorer = TritonClient(site.settings.triton.url), Scorer(bundle)
     inputs = {spec.name: to_array(row[spec.column], spec.kind) for spec in scorer.inputs}
     masked = triton.infer(version.triton_model, version.version, inputs, {})["cvr_logit"]
     write_tokens(site.layout.tokens("tiny"), ITEMS)

@@ -10,7 +10,7 @@ import msgspec
 from deltalake import write_deltalake
 
 from features.atomic import write_text
-from features.eventlog.schema import Row, to_arrow
+from features.eventlog.schema import EventRow, to_arrow
 from features.eventlog.table import open_or_create
 from features.events import EVENTS, Event, Gone, decode, impression_id
 from features.layout import Layout
@@ -32,7 +32,7 @@ class Lake:
     """
 
     root: Path
-    rows: dict[str, list[Row]] = field(default_factory=lambda: {topic: [] for topic in EVENTS})
+    rows: dict[str, list[EventRow]] = field(default_factory=lambda: {topic: [] for topic in EVENTS})
     _count: int = 0
 
     @property
@@ -55,7 +55,7 @@ class Lake:
         """
         event = decode(topic, key.encode(), value, known)
         self._count += 1
-        self.rows[topic].append(Row(hash_partition(key), self._count, known, event))
+        self.rows[topic].append(EventRow(hash_partition(key), self._count, known, event))
         return event
 
     def gone(self, topic: str, key: str, known: int) -> None:

@@ -20,23 +20,23 @@ from trainer.optimizers import Dense
 from trainer.runtime.models.batch import Batch, ContentBatch
 from trainer.runtime.models.recipe import Optimizer
 from trainer.runtime.models.registry import build
-from trainer.runtime.models.schema import Content, Feature, Schema, Sequence, Space
+from trainer.runtime.models.schema import ContentWidths, ModelFeature, Schema, Sequence, Space
 
 M = TypeVar("M", bound=nn.Module)
 
 ITEM_FIELDS = (
-    Feature("item_id", "item", "item_id", 40),
-    Feature("shop_id", "item", "shop_id", 6),
-    Feature("brand_id", "item", "brand_id", 7),
-    Feature("category_id", "item", "category_id", 5),
-    Feature("i_orders_7d@10", "item", "i_orders_7d@10", 11, buckets=10),
-    Feature("i_orders_7d@100", "item", "i_orders_7d@100", 101, buckets=100),
+    ModelFeature("item_id", "item", "item_id", 40),
+    ModelFeature("shop_id", "item", "shop_id", 6),
+    ModelFeature("brand_id", "item", "brand_id", 7),
+    ModelFeature("category_id", "item", "category_id", 5),
+    ModelFeature("i_orders_7d@10", "item", "i_orders_7d@10", 11, buckets=10),
+    ModelFeature("i_orders_7d@100", "item", "i_orders_7d@100", 101, buckets=100),
 )
 OTHER_FIELDS = (
-    Feature("age_band", "user", "age_band", 5),
-    Feature("hour", "context", "hour", 25),
-    Feature("price", "item", "price", 11, buckets=10),
-    Feature("x_category_buys", "cross", "x_category_buys", 11, buckets=10),
+    ModelFeature("age_band", "user", "age_band", 5),
+    ModelFeature("hour", "context", "hour", 25),
+    ModelFeature("price", "item", "price", 11, buckets=10),
+    ModelFeature("x_category_buys", "cross", "x_category_buys", 11, buckets=10),
 )
 PROPERTIES = {"buys": (("gap", 8),), "behaviours": (("type", 4), ("gap", 8))}
 
@@ -63,15 +63,15 @@ def make_schema(
             name,
             length,
             tuple(replace(f, name=f"{name}.{f.name}") for f in ITEM_FIELDS if not f.buckets)
-            + tuple(Feature(f"{name}.{p}", "item", f"history_{p}", rows) for p, rows in PROPERTIES[name]),
+            + tuple(ModelFeature(f"{name}.{p}", "item", f"history_{p}", rows) for p, rows in PROPERTIES[name]),
         )
         for name in sequences
     )
-    number = (Feature("weight", "item", "weight", 2, kind="number"),) if numbers else ()
+    number = (ModelFeature("weight", "item", "weight", 2, kind="number"),) if numbers else ()
     return Schema(
         features=ITEM_FIELDS + OTHER_FIELDS + number,
         sequences=made,
-        content=Content(text_tokens=5, text_width=6, patches=4, image_width=7) if content else None,
+        content=ContentWidths(text_tokens=5, text_width=6, patches=4, image_width=7) if content else None,
         tasks=tasks,
     )
 
@@ -138,7 +138,7 @@ def make_batch(
 
 
 def _content(
-    widths: Content,
+    widths: ContentWidths,
     candidate_S: Tensor,
     history: dict[str, Tensor],
     catalogue: dict[str, Tensor],

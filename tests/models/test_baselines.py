@@ -14,7 +14,7 @@ from trainer.runtime.models.batch import Batch
 from trainer.runtime.models.dien import DIENRecipe, InterestEvolution
 from trainer.runtime.models.recipe import RecipeError
 from trainer.runtime.models.registry import build, model_class, parse_recipe
-from trainer.runtime.models.schema import Feature, Schema
+from trainer.runtime.models.schema import ModelFeature, Schema
 
 OF_FIELDS = ("lr", "fm", "ffm", "wide_deep", "deepfm", "afm", "xdeepfm", "mmoe")
 OF_SEQUENCES = ("youtubenet", "din", "dien", "dupn", "bst")
@@ -114,7 +114,11 @@ def test_tasks() -> None:
 
 def test_lr_and_fm_by_hand() -> None:
     schema = Schema(
-        (Feature("a", "user", "a", 3), Feature("b", "item", "b", 3), Feature("n", "cross", "n", 2, "number"))
+        (
+            ModelFeature("a", "user", "a", 3),
+            ModelFeature("b", "item", "b", 3),
+            ModelFeature("n", "cross", "n", 2, "number"),
+        )
     )
     batch = Batch(
         {},

@@ -15,16 +15,22 @@ from torch.nn import functional
 
 from tests.models.factory import Embedded, make_batch
 from trainer.runtime.models.batch import Batch
-from trainer.runtime.models.schema import Content, Feature, Schema, Sequence
+from trainer.runtime.models.schema import ContentWidths, ModelFeature, Schema, Sequence
 
 SCHEMA = Schema(
     (
-        Feature("user", "user", "user", 9),
-        Feature("item_id", "item", "item", 20),
-        Feature("category_id", "item", "c", 5),
+        ModelFeature("user", "user", "user", 9),
+        ModelFeature("item_id", "item", "item", 20),
+        ModelFeature("category_id", "item", "c", 5),
     ),
-    (Sequence("buys", 4, (Feature("buys.item_id", "item", "item", 20), Feature("buys.category_id", "item", "c", 5))),),
-    content=Content(text_tokens=5, text_width=6, patches=4, image_width=7),
+    (
+        Sequence(
+            "buys",
+            4,
+            (ModelFeature("buys.item_id", "item", "item", 20), ModelFeature("buys.category_id", "item", "c", 5)),
+        ),
+    ),
+    content=ContentWidths(text_tokens=5, text_width=6, patches=4, image_width=7),
     tasks=("ctr",),
 )
 Weights = dict[str, Tensor]

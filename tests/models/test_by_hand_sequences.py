@@ -13,19 +13,23 @@ from trainer.runtime.models.batch import Batch
 from trainer.runtime.models.dien import DIENRecipe, InterestEvolution
 from trainer.runtime.models.layers.encoder import EncoderBlock
 from trainer.runtime.models.registry import build
-from trainer.runtime.models.schema import Feature, Schema, Sequence
+from trainer.runtime.models.schema import ModelFeature, Schema, Sequence
 
 ROWS, GAPS, LENGTH = 30, 12, 4
 SCHEMA = Schema(
-    (Feature("user", "user", "user", ROWS), Feature("item", "item", "item", ROWS), Feature("shop", "item", "s", ROWS)),
+    (
+        ModelFeature("user", "user", "user", ROWS),
+        ModelFeature("item", "item", "item", ROWS),
+        ModelFeature("shop", "item", "s", ROWS),
+    ),
     (
         Sequence(
             "buys",
             LENGTH,
             (
-                Feature("buys.item", "item", "item", ROWS),
-                Feature("buys.shop", "item", "s", ROWS),
-                Feature("buys.gap", "item", "gap", GAPS),
+                ModelFeature("buys.item", "item", "item", ROWS),
+                ModelFeature("buys.shop", "item", "s", ROWS),
+                ModelFeature("buys.gap", "item", "gap", GAPS),
             ),
         ),
     ),

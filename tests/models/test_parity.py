@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from trainer.runtime.models.batch import Batch
 from trainer.runtime.models.dien import DIENRecipe, InterestEvolution
 from trainer.runtime.models.layers.mlp import MLP, Dice
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.registry import build
-from trainer.runtime.models.schema import Feature, Schema, Sequence
+from trainer.runtime.models.schema import ModelFeature, Schema, Sequence
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -56,7 +56,7 @@ class Flat:
 def flat() -> Flat:
     torch.manual_seed(1)
     columns = [SparseFeat(name, ROWS, embedding_dim=WIDTH) for name in FIELDS]
-    schema = Schema(tuple(Feature(name, "item", name, ROWS) for name in FIELDS), tasks=("ctr", "cvr"))
+    schema = Schema(tuple(ModelFeature(name, "item", name, ROWS) for name in FIELDS), tasks=("ctr", "cvr"))
     return Flat(columns, schema, torch.randint(0, ROWS, (N, len(FIELDS))))
 
 
@@ -85,7 +85,7 @@ def set_bias(model: Any, ref: Any) -> None:
         model.linear.bias.copy_(ref.out.bias[0])
 
 
-def same(model: Ranker, batch: Batch, expected: Tensor, task: str = "ctr") -> None:
+def same(model: RankingModel, batch: Batch, expected: Tensor, task: str = "ctr") -> None:
     model.eval()
     torch.testing.assert_close(torch.sigmoid(model(batch)[task]), expected.flatten(), atol=1e-5, rtol=0)
     assert expected.std() > 1e-3  # a constant would match anything
@@ -185,15 +185,15 @@ def test_mmoe(flat: Flat) -> None:
 SEQUENCE_FIELDS = ("user", "item", "category")
 SEQUENCE_SCHEMA = Schema(
     (
-        Feature("user", "user", "user", ROWS),
-        Feature("item", "item", "item", ROWS),
-        Feature("category", "item", "c", ROWS),
+        ModelFeature("user", "user", "user", ROWS),
+        ModelFeature("item", "item", "item", ROWS),
+        ModelFeature("category", "item", "c", ROWS),
     ),
     (
         Sequence(
             "buys",
             LENGTH,
-            (Feature("buys.item", "item", "item", ROWS), Feature("buys.category", "item", "c", ROWS)),
+            (ModelFeature("buys.item", "item", "item", ROWS), ModelFeature("buys.category", "item", "c", ROWS)),
         ),
     ),
     tasks=("ctr",),

@@ -31,8 +31,7 @@ from serving.inputs import to_array
 from serving.settings import GatewaySettings, TritonSettings
 from tests.lake import Lake, us
 from trainer.data.derive import derive, item_table
-from trainer.data.window import Window as Folder
-from trainer.data.window import chunks, raw
+from trainer.data.window import Window, chunks, raw
 from trainer.popularity import make_popularity
 from trainer.runtime.scorer import Scorer, inputs_of
 from trainer.settings import TrainSettings
@@ -230,7 +229,7 @@ def test_what_decoding_accepts_goes_through_everything(world: World, plot: list[
 
 def scored(path: Path, served: dict[str, tuple[Impression, dict[str, Any]]]) -> None:
     """What is served becomes the same indices, and the same scores, as the window's row."""
-    window = Folder(path)
+    window = Window(path)
     encoding, _ = derive(window, TrainSettings.model_validate({"min_count": 1}), None)
     items = item_table(path / "items.parquet", encoding)
     popularity = Scorer(path.parent / make_popularity(window, path.parent))

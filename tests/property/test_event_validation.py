@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.eventlog.schema import Row, arrow_schema, to_arrow
+from features.eventlog.schema import EventRow, arrow_schema, to_arrow
 from features.events import EVENTS, Event, Gone, InvalidEvent, decode, encode, impression_id
 from features.times import format_us
 
@@ -58,7 +58,7 @@ def read(topic: str, key: bytes | None, value: bytes | None) -> Event | Gone | N
 
 
 def logged(topic: str, event: Event | Gone) -> None:
-    table = to_arrow(topic, "cluster/topic", topic, [Row(0, 0, NOW, event)])
+    table = to_arrow(topic, "cluster/topic", topic, [EventRow(0, 0, NOW, event)])
     table.validate(full=True)
     assert table.schema == arrow_schema(topic)
     assert table.num_rows == 1
@@ -80,7 +80,7 @@ def test_any_timestamp_is_a_known_time_or_has_a_reason(timestamp_ms: int, value:
     except InvalidEvent as reason:
         assert str(reason)
     else:
-        to_arrow("items", "cluster/topic", "items", [Row(0, 0, timestamp_ms * 1000, event)]).validate(full=True)
+        to_arrow("items", "cluster/topic", "items", [EventRow(0, 0, timestamp_ms * 1000, event)]).validate(full=True)
 
 
 @settings(deadline=None)
@@ -98,7 +98,7 @@ def test_valid_events_are_kept_whole(data: st.DataObject, topic: str) -> None:
     assert not isinstance(event, Gone)
     assert decode(topic, key, encode(event), NOW) == event
     logged(topic, event)
-    row = to_arrow(topic, "cluster/topic", topic, [Row(3, 7, NOW, event)]).to_pylist()[0]
+    row = to_arrow(topic, "cluster/topic", topic, [EventRow(3, 7, NOW, event)]).to_pylist()[0]
     assert (row["_partition"], row["_offset"], row["known_time"]) == (3, 7, NOW)
     assert row["event_time"] == event.event_time_us
     for name in ("context", "attributes", "profile", "features_seen"):

@@ -9,8 +9,8 @@ from deltalake import DeltaTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.eventlog.schema import Row
-from features.eventlog.table import Batch, TopicTable
+from features.eventlog.schema import EventRow
+from features.eventlog.table import EventBatch, TopicTable
 from features.events import Click
 from features.times import format_us
 
@@ -41,7 +41,7 @@ class Writer:
         read = {number: range(self.starts[number] or 0, end) for number, end in ends.items()}
         rows = [row(number, offset) for number, offsets in read.items() for offset in offsets if is_event(offset)]
         dead = {number: [o for o in offsets if not is_event(o)] for number, offsets in read.items()}
-        self.table.commit(Batch(rows, self.starts, ends, dead))
+        self.table.commit(EventBatch(rows, self.starts, ends, dead))
         self.starts |= ends
 
 
@@ -50,11 +50,11 @@ def is_event(offset: int) -> bool:
     return offset % 5 != 0
 
 
-def row(partition: int, offset: int) -> Row:
+def row(partition: int, offset: int) -> EventRow:
     click = Click(
         event_id=f"{partition}-{offset}", event_time=format_us(T0), schema_version=1, user_id="u", item_id="i"
     )
-    return Row(partition, offset, T0, click)
+    return EventRow(partition, offset, T0, click)
 
 
 @settings(max_examples=25, deadline=None)

@@ -21,7 +21,7 @@ from trainer.bundle import _copy_code, _sums
 from trainer.runtime.encoding import Encoding, Field, Items
 from trainer.runtime.lookup import Lookup
 from trainer.runtime.models.registry import build, model_class, parse_recipe
-from trainer.runtime.models.schema import Content
+from trainer.runtime.models.schema import ContentWidths
 from trainer.runtime.scorer import FORMAT, Scorer, inputs_of, save_items
 from trainer.tokens import TokenStore, copy_tokens
 
@@ -90,7 +90,7 @@ def encoding(user_field: str = "u_zone") -> Encoding:
         "x_item_buys": np.array([1], np.float32),
         "history_gap": np.array([3600, 86400, 864000], np.float32),
     }
-    content = Content(WIDTHS.text_tokens, WIDTHS.text_width, WIDTHS.patches, WIDTHS.image_width)
+    content = ContentWidths(WIDTHS.text_tokens, WIDTHS.text_width, WIDTHS.patches, WIDTHS.image_width)
     return Encoding(fields, {"buys": 3}, vocabularies, edges, content, ("cvr",))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 from pydantic import Field
@@ -16,6 +16,8 @@ from features.errors import UsageError
 @dataclass(frozen=True)
 class Oven:
     """What a nested configuration looks like."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"blower": "fan"}
 
     degrees: Annotated[float, Field(ge=0, le=300)] = 180.0
     fan: bool = False
@@ -49,6 +51,7 @@ class Bakery:
     [
         ({"loafs": 1}, "unknown field: loafs = 1; use one of: closed, loaves, opened, oven, pace, prices, rye, "),
         ({"oven": {"grade": 1}}, "unknown field: oven.grade = 1; use one of: degrees, fan, rack"),
+        ({"oven": {"blower": True}}, "renamed: oven.blower = True; use fan"),
         ({"loaves": 0}, "out of range: loaves = 0; use 1 or more"),
         ({"loaves": True}, "wrong type: loaves = True; use a whole number"),
         ({"loaves": 2.0}, "wrong type: loaves = 2.0; use a whole number"),

@@ -12,7 +12,7 @@ import pytest
 
 from features.errors import UnreachableError
 from freshrank.demo import run
-from freshrank.demo.plan import Plan
+from freshrank.demo.plan import DemoPlan
 
 
 class Broken:
@@ -37,7 +37,7 @@ def test_traffic_that_breaks_off_ends_the_demo_after_the_run_beside_it(
     shoppers: Any = None
     with (
         pytest.raises(UnreachableError, match="Kafka does not answer"),
-        run.traffic(live, shoppers, Plan(name="x", runs=tmp_path)) as answered,
+        run.traffic(live, shoppers, DemoPlan(name="x", runs=tmp_path)) as answered,
     ):
         assert live.over.wait(10)
     assert [str(one) for one in answered] == ["answered"]

@@ -17,7 +17,7 @@ from features.errors import DataError
 from features.layout import Layout
 from features.settings import FeatureSettings
 from features.window.columns import columns, item_columns
-from serving.gateway.scores import Served
+from serving.gateway.scores import ServedBundle
 from tests.serving.bundles import make_bundle
 from tests.trainer.windows import make_window
 from trainer.data.derive import derive, fields_of
@@ -117,14 +117,14 @@ def test_a_bundle_tells_the_level_of_each_input(tmp_path: Path) -> None:
 def test_the_gateway_says_make_an_old_bundle_again(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     bundle = make_bundle(layout.bundles, "one")
-    assert {i.level for i in Served.read(layout, bundle).inputs} == {"request", "candidate", "buys"}
+    assert {i.level for i in ServedBundle.read(layout, bundle).inputs} == {"request", "candidate", "buys"}
     path = layout.bundle(bundle) / "bundle.json"
     info = json.loads(path.read_text(encoding="utf-8"))
     for told in info["inputs"]:
         del told["level"]
     path.write_text(json.dumps(info), encoding="utf-8")
     with pytest.raises(DataError, match="make the bundle again"):
-        Served.read(layout, bundle)
+        ServedBundle.read(layout, bundle)
 
 
 def test_the_page_of_columns_is_current() -> None:

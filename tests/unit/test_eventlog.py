@@ -20,9 +20,9 @@ from features.eventlog.compact import compact_closed
 from features.eventlog.complete import complete_until, note_complete
 from features.eventlog.ingest import Ingested
 from features.eventlog.read import EventLog
-from features.eventlog.schema import Row, arrow_schema
+from features.eventlog.schema import EventRow, arrow_schema
 from features.eventlog.share import Counted, Refused, judge
-from features.eventlog.table import Batch, Tally, TopicTable
+from features.eventlog.table import EventBatch, Tally, TopicTable
 from features.events import EVENTS, Click, Gone, InvalidEvent, Item, event_id
 from features.kafka import MAX_MESSAGE_BYTES
 from features.layout import Layout
@@ -34,7 +34,7 @@ T0 = 1_735_689_600_000_000  # 2025-01-01
 
 def clicks(
     low: int, high: int, *, partition: int = 0, start: int = T0, step: int = MINUTE, name: str = "e"
-) -> list[Row]:
+) -> list[EventRow]:
     """One click an offset; known when it happened."""
     rows = []
     for offset in range(low, high):
@@ -43,7 +43,7 @@ def clicks(
             event_id=f"e{partition}-{offset}", event_time=format_us(time), schema_version=1, item_id="i",
             user_id=f"u{offset % 3}",
         )  # fmt: skip
-        rows.append(Row(partition, offset, time, event))
+        rows.append(EventRow(partition, offset, time, event))
     return rows
 
 
@@ -74,18 +74,18 @@ def stored(layout: Layout) -> int:
 
 def test_rows_and_offsets_are_committed_together(layout: Layout, table: TopicTable) -> None:
     assert table.next_offset(0) is None
-    assert table.commit(Batch(clicks(0, 10), {0: None}, {0: 12})) == 10
+    assert table.commit(EventBatch(clicks(0, 10), {0: None}, {0: 12})) == 10
     assert (table.next_offset(0), another(layout).next_offset(0), stored(layout)) == (12, 12, 10)
 
 
 def test_a_batch_without_rows_still_moves_the_offset(layout: Layout, table: TopicTable) -> None:
-    table.commit(Batch(clicks(0, 3), {0: None}, {0: 3}))
-    assert table.commit(Batch([], {0: 3}, {0: 5})) == 0
+    table.commit(EventBatch(clicks(0, 3), {0: None}, {0: 3}))
+    assert table.commit(EventBatch([], {0: 3}, {0: 5})) == 0
     assert (another(layout).next_offset(0), stored(layout)) == (5, 3)
 
 
 def test_the_same_batch_again_adds_nothing(layout: Layout, table: TopicTable) -> None:
-    batch = Batch(clicks(0, 10), {0: None}, {0: 10})
+    batch = EventBatch(clicks(0, 10), {0: None}, {0: 10})
     table.commit(batch)
     assert table.commit(batch) == 0
     assert another(layout).commit(batch) == 0
@@ -93,33 +93,33 @@ def test_the_same_batch_again_adds_nothing(layout: Layout, table: TopicTable) ->
 
 
 def test_what_a_faster_writer_wrote_is_left_out(layout: Layout, table: TopicTable) -> None:
-    table.commit(Batch(clicks(0, 10), {0: None}, {0: 10}))
+    table.commit(EventBatch(clicks(0, 10), {0: None}, {0: 10}))
     slow = another(layout)
-    assert table.commit(Batch(clicks(10, 20), {0: 10}, {0: 20})) == 10
+    assert table.commit(EventBatch(clicks(10, 20), {0: 10}, {0: 20})) == 10
     assert slow.next_offset(0) == 10  # it does not know
-    assert slow.commit(Batch(clicks(10, 25), {0: 10}, {0: 25})) == 5
+    assert slow.commit(EventBatch(clicks(10, 25), {0: 10}, {0: 25})) == 5
     assert (another(layout).next_offset(0), stored(layout)) == (25, 25)
 
 
 def test_writers_of_different_partitions_do_not_hinder_each_other(layout: Layout, table: TopicTable) -> None:
     other = another(layout)
-    table.commit(Batch(clicks(0, 5), {0: None}, {0: 5}))
-    assert other.commit(Batch(clicks(0, 5, partition=1), {1: None}, {1: 5})) == 5
+    table.commit(EventBatch(clicks(0, 5), {0: None}, {0: 5}))
+    assert other.commit(EventBatch(clicks(0, 5, partition=1), {1: None}, {1: 5})) == 5
     assert stored(layout) == 10
 
 
 def test_a_table_that_stands_before_the_batch_is_an_error(layout: Layout, table: TopicTable) -> None:
-    table.commit(Batch(clicks(0, 5), {0: None}, {0: 5}))
+    table.commit(EventBatch(clicks(0, 5), {0: None}, {0: 5}))
     with pytest.raises(DataError, match="stands before the batch: clicks:0 = 5; it should stand at 7"):
-        table.commit(Batch(clicks(7, 9), {0: 7}, {0: 9}))
+        table.commit(EventBatch(clicks(7, 9), {0: 7}, {0: 9}))
     assert stored(layout) == 5
 
 
 def test_offsets_outlive_checkpoints_and_compaction(layout: Layout, table: TopicTable) -> None:
     for number in range(60):
-        table.commit(Batch(clicks(number, number + 1), {0: number or None}, {0: number + 1}))
+        table.commit(EventBatch(clicks(number, number + 1), {0: number or None}, {0: number + 1}))
     assert list((layout.table("clicks") / "_delta_log").glob("*.checkpoint.parquet"))
-    table.commit(Batch(clicks(60, 61, start=T0 + 3 * DAY), {0: 60}, {0: 61}))
+    table.commit(EventBatch(clicks(60, 61, start=T0 + 3 * DAY), {0: 60}, {0: 61}))
     assert compact_closed(layout) == 60
     assert compact_closed(layout) == 0
     assert another(layout).next_offset(0) == 61
@@ -127,10 +127,10 @@ def test_offsets_outlive_checkpoints_and_compaction(layout: Layout, table: Topic
 
 
 def test_a_topic_made_again_counts_its_offsets_anew(layout: Layout, table: TopicTable) -> None:
-    table.commit(Batch(clicks(0, 10), {0: None}, {0: 10}))
+    table.commit(EventBatch(clicks(0, 10), {0: None}, {0: 10}))
     remade = TopicTable(layout.table("clicks"), "clicks", "cluster/other", "clicks")
     assert remade.next_offset(0) is None
-    assert remade.commit(Batch(clicks(0, 10), {0: None}, {0: 10})) == 10
+    assert remade.commit(EventBatch(clicks(0, 10), {0: None}, {0: 10})) == 10
     assert (stored(layout), count(layout)) == (20, 10)
 
 
@@ -145,10 +145,10 @@ def test_a_table_gains_the_columns_that_its_schema_gained(layout: Layout, monkey
         from features.eventlog.schema import to_arrow as real
 
         old = another(layout)
-        old.commit(Batch(clicks(0, 4), {0: None}, {0: 4}))
+        old.commit(EventBatch(clicks(0, 4), {0: None}, {0: 4}))
     assert count(layout) == 4  # read by the new schema before anything is written with it
     new = another(layout)
-    new.commit(Batch(clicks(4, 6), {0: 4}, {0: 6}))
+    new.commit(EventBatch(clicks(4, 6), {0: 4}, {0: 6}))
     con = connect()
     view = EventLog(layout).relation(con, "clicks", T0 + DAY)
     assert con.sql(f"SELECT count(*), count(request_id) FROM {view}").fetchall() == [(6, 0)]
@@ -156,15 +156,15 @@ def test_a_table_gains_the_columns_that_its_schema_gained(layout: Layout, monkey
 
 def test_only_what_was_known_before_the_cut_is_seen(layout: Layout, table: TopicTable) -> None:
     rows = clicks(0, 10)
-    late = [Row(row.partition, row.offset, row.known_time + 2 * DAY, row.event) for row in rows[8:]]
-    table.commit(Batch([*rows[:8], *late], {0: None}, {0: 10}))
+    late = [EventRow(row.partition, row.offset, row.known_time + 2 * DAY, row.event) for row in rows[8:]]
+    table.commit(EventBatch([*rows[:8], *late], {0: None}, {0: 10}))
     assert count(layout, T0 + DAY) == 8
     assert count(layout, T0 + 3 * DAY) == 10
     assert count(layout, T0 + 4 * MINUTE) == 4  # known_time < cut, not at it
 
 
 def test_spans_of_event_time_are_half_open(layout: Layout, table: TopicTable) -> None:
-    table.commit(Batch(clicks(0, 48, step=HOUR), {0: None}, {0: 48}))
+    table.commit(EventBatch(clicks(0, 48, step=HOUR), {0: None}, {0: 48}))
     assert count(layout, from_us=T0 + DAY) == 24
     assert count(layout, to_us=T0 + DAY) == 24
     assert count(layout, from_us=T0 + HOUR, to_us=T0 + 3 * HOUR) == 2
@@ -172,7 +172,7 @@ def test_spans_of_event_time_are_half_open(layout: Layout, table: TopicTable) ->
 
 
 def test_days_outside_the_span_are_not_opened(layout: Layout, table: TopicTable) -> None:
-    table.commit(Batch(clicks(0, 10, step=DAY), {0: None}, {0: 10}))
+    table.commit(EventBatch(clicks(0, 10, step=DAY), {0: None}, {0: 10}))
     for file in layout.table("clicks").glob("event_date=2025-01-0[1-7]/*.parquet"):
         file.write_bytes(b"no parquet")
     assert count(layout, from_us=T0 + 7 * DAY) == 3
@@ -180,9 +180,9 @@ def test_days_outside_the_span_are_not_opened(layout: Layout, table: TopicTable)
 
 def test_the_lowest_partition_and_offset_of_a_repeated_event_stays(layout: Layout, table: TopicTable) -> None:
     first, again = clicks(0, 5), clicks(0, 5)
-    moved = [Row(1, 100 + row.offset, row.known_time + HOUR, row.event) for row in again]
-    lower = [Row(0, 50 + row.offset, row.known_time + HOUR, row.event) for row in again[:2]]
-    table.commit(Batch([*moved, *first[2:], *lower], {0: None, 1: None}, {0: 60, 1: 200}))
+    moved = [EventRow(1, 100 + row.offset, row.known_time + HOUR, row.event) for row in again]
+    lower = [EventRow(0, 50 + row.offset, row.known_time + HOUR, row.event) for row in again[:2]]
+    table.commit(EventBatch([*moved, *first[2:], *lower], {0: None, 1: None}, {0: 60, 1: 200}))
     con = connect()
     view = EventLog(layout).relation(con, "clicks", T0 + DAY)
     kept = con.sql(f"SELECT event_id, _partition, _offset FROM {view} ORDER BY event_id").fetchall()
@@ -190,9 +190,9 @@ def test_the_lowest_partition_and_offset_of_a_repeated_event_stays(layout: Layou
 
 
 def test_a_repetition_that_came_after_the_cut_changes_nothing(layout: Layout, table: TopicTable) -> None:
-    first = [Row(3, row.offset, row.known_time, row.event) for row in clicks(0, 3)]
-    later = [Row(0, row.offset, row.known_time + DAY, row.event) for row in clicks(0, 3)]
-    table.commit(Batch([*first, *later], {0: None, 3: None}, {0: 3, 3: 3}))
+    first = [EventRow(3, row.offset, row.known_time, row.event) for row in clicks(0, 3)]
+    later = [EventRow(0, row.offset, row.known_time + DAY, row.event) for row in clicks(0, 3)]
+    table.commit(EventBatch([*first, *later], {0: None, 3: None}, {0: 3, 3: 3}))
     con = connect()
     log = EventLog(layout)
     before = log.relation(con, "clicks", T0 + HOUR, name="before")
@@ -202,14 +202,14 @@ def test_a_repetition_that_came_after_the_cut_changes_nothing(layout: Layout, ta
 
 
 def test_two_views_of_one_connection_do_not_disturb_each_other(layout: Layout, table: TopicTable) -> None:
-    table.commit(Batch([*clicks(0, 5), *clicks(5, 10)], {0: None}, {0: 10}))
+    table.commit(EventBatch([*clicks(0, 5), *clicks(5, 10)], {0: None}, {0: 10}))
     con = connect()
     log = EventLog(layout)
     views = [log.relation(con, "clicks", T0 + minute * MINUTE, name=f"v{minute}") for minute in (2, 4)]
     assert [con.sql(f"SELECT count(*) FROM {view}").fetchall()[0][0] for view in views] == [4, 8]
 
 
-def item(offset: int, time: int, *, price: int | None = None) -> Row:
+def item(offset: int, time: int, *, price: int | None = None) -> EventRow:
     event: Item | Gone
     if price is None:
         event = Gone(topic="items", key="i1", event_id=event_id("gone", time), time_us=time)
@@ -218,13 +218,13 @@ def item(offset: int, time: int, *, price: int | None = None) -> Row:
             event_id=event_id("i1", time), event_time=format_us(time), schema_version=1, item_id="i1", shop_id="s",
             price_minor=price, available=True, attributes={"zone": "a", "n": 3},
         )  # fmt: skip
-    return Row(0, offset, time, event)
+    return EventRow(0, offset, time, event)
 
 
 def test_the_state_of_items_is_the_newest_row_known_and_gone_is_gone(layout: Layout) -> None:
     table = TopicTable(layout.table("items"), "items", "cluster/topic", "items")
     rows = [item(0, T0, price=5), item(1, T0 + DAY, price=7), item(2, T0 + 2 * DAY), item(3, T0 + 3 * DAY, price=9)]
-    table.commit(Batch(rows, {0: None}, {0: 4}))
+    table.commit(EventBatch(rows, {0: None}, {0: 4}))
     con, log = connect(), EventLog(layout)
 
     def price(known_before: int) -> list[tuple[int, str]]:
@@ -237,7 +237,7 @@ def test_the_state_of_items_is_the_newest_row_known_and_gone_is_gone(layout: Lay
 
 
 def test_standing_says_what_there_was_at_the_cut(layout: Layout, table: TopicTable) -> None:
-    table.commit(Batch([*clicks(0, 10), *clicks(0, 2, partition=1)], {0: None, 1: None}, {0: 10, 1: 2}))
+    table.commit(EventBatch([*clicks(0, 10), *clicks(0, 2, partition=1)], {0: None, 1: None}, {0: 10, 1: 2}))
     standing = EventLog(layout).standing(connect(), "clicks", T0 + 5 * MINUTE)
     assert standing.rows == 7
     assert standing.last_known_time == T0 + 4 * MINUTE
@@ -265,9 +265,9 @@ def test_an_empty_table_has_every_column(layout: Layout, topic: str) -> None:
 
 def test_late_events_open_a_closed_day_again(layout: Layout, table: TopicTable) -> None:
     for number, start in enumerate((T0, T0, T0 + DAY, T0 + 2 * DAY)):
-        table.commit(Batch(clicks(number, number + 1, start=start), {0: number or None}, {0: number + 1}))
+        table.commit(EventBatch(clicks(number, number + 1, start=start), {0: number or None}, {0: number + 1}))
     assert compact_closed(layout) == 2
-    table.commit(Batch(clicks(4, 5, start=T0), {0: 4}, {0: 5}))
+    table.commit(EventBatch(clicks(4, 5, start=T0), {0: 4}, {0: 5}))
     assert compact_closed(layout) == 2
     assert len(list(DeltaTable(layout.table("clicks")).file_uris())) == 3
     assert count(layout) == 5
@@ -275,8 +275,8 @@ def test_late_events_open_a_closed_day_again(layout: Layout, table: TopicTable) 
 
 def test_a_view_made_before_a_compaction_still_reads(layout: Layout, table: TopicTable) -> None:
     for number in range(3):
-        table.commit(Batch(clicks(number, number + 1), {0: number or None}, {0: number + 1}))
-    table.commit(Batch(clicks(3, 4, start=T0 + 5 * DAY), {0: 3}, {0: 4}))
+        table.commit(EventBatch(clicks(number, number + 1), {0: number or None}, {0: number + 1}))
+    table.commit(EventBatch(clicks(3, 4, start=T0 + 5 * DAY), {0: 3}, {0: 4}))
     con = connect()
     view = EventLog(layout).relation(con, "clicks", T0 + 9 * DAY)
     assert compact_closed(layout) == 3
@@ -304,11 +304,11 @@ def test_a_dead_letter_fits_its_topic_whatever_it_wraps() -> None:
 
 
 def test_the_dead_are_counted_with_the_rows_whoever_writes_them(layout: Layout, table: TopicTable) -> None:
-    batch = Batch(clicks(0, 4), {0: None}, {0: 10}, {0: [4, 5, 9]})
+    batch = EventBatch(clicks(0, 4), {0: None}, {0: 10}, {0: [4, 5, 9]})
     table.commit(batch)
     slow = another(layout)
-    table.commit(Batch(clicks(10, 12), {0: 10}, {0: 14}, {0: [12]}))
-    assert slow.commit(Batch(clicks(10, 12), {0: 10}, {0: 20}, {0: [12, 15, 16]})) == 0  # knows of less, has more
+    table.commit(EventBatch(clicks(10, 12), {0: 10}, {0: 14}, {0: [12]}))
+    assert slow.commit(EventBatch(clicks(10, 12), {0: 10}, {0: 20}, {0: [12, 15, 16]})) == 0  # knows of less, has more
     assert slow.commit(batch) == 0
     assert (table.tally([0, 1]), table.tally([0]).share) == (Tally(read=12, dead=6), 0.5)
 
@@ -377,7 +377,7 @@ def test_a_cut_that_has_not_come_is_refused(layout: Layout, table: TopicTable) -
     far = 2 * T0  # 2080
     with pytest.raises(NotReadyError, match=r"has not come.*there is no record yet"):
         note_complete(layout, far)
-    table.commit(Batch(clicks(0, 1, start=far), {0: None}, {0: 1}))
+    table.commit(EventBatch(clicks(0, 1, start=far), {0: None}, {0: 1}))
     with pytest.raises(NotReadyError, match=f"newest record is of {format_us(far)}.*--until"):
         note_complete(layout, far + 1)
     assert complete_until(layout) is None
@@ -389,18 +389,18 @@ def test_a_cut_that_has_not_come_is_refused(layout: Layout, table: TopicTable) -
 def test_of_listings_known_at_one_moment_the_later_record_stays_when_partitions_were_added(layout: Layout) -> None:
     table = TopicTable(layout.table("items"), "items", "cluster/topic", "items")
 
-    def listing(key: str, partition: int, offset: int, time: int, price: int) -> Row:
+    def listing(key: str, partition: int, offset: int, time: int, price: int) -> EventRow:
         known = item(offset, time, price=price)
         assert isinstance(known.event, Item)
         event = msgspec.structs.replace(known.event, event_id=event_id(key, time, price), item_id=key)
-        return Row(partition, offset, time, event)
+        return EventRow(partition, offset, time, event)
 
     rows = [
         listing("up", 0, 5000, T0, 100), listing("up", 7, 3, T0, 200),
         listing("down", 3, 4999, T0 - DAY, 50), listing("down", 3, 5000, T0, 100), listing("down", 1, 2, T0, 200),
         listing("same", 0, 10, T0, 100), listing("same", 0, 11, T0, 200),
     ]  # fmt: skip
-    table.commit(Batch(rows, {0: None, 1: None, 3: None, 7: None}, {0: 5001, 1: 3, 3: 5001, 7: 4}))
+    table.commit(EventBatch(rows, {0: None, 1: None, 3: None, 7: None}, {0: 5001, 1: 3, 3: 5001, 7: 4}))
     con = connect()
     view = EventLog(layout).latest(con, "items", T0 + DAY)
     found = con.sql(f"SELECT item_id, price_minor FROM {view} ORDER BY 1").fetchall()

@@ -98,6 +98,21 @@ def test_an_unknown_command_exits_2() -> None:
     assert "nope" in run.stderr
 
 
+def test_a_public_class_has_a_name_of_its_own() -> None:
+    """Two classes of one name are told apart by their imports alone, in code and in talk."""
+    rooms = [f"{room}/*.py" for room in ("features", "trainer", "serving", "freshrank", "simulator")]
+    files = subprocess.run(
+        ["git", "ls-files", *rooms], capture_output=True, encoding="utf-8", cwd=ROOT, check=True
+    ).stdout.split()
+    owners: dict[str, list[str]] = {}
+    for file in files:
+        for node in ast.parse((ROOT / file).read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                owners.setdefault(node.name, []).append(file)
+    assert len(owners) > 200
+    assert {name: found for name, found in owners.items() if len(found) > 1} == {}
+
+
 def _text_without_encoding(source: str) -> Iterator[int]:
     """Lines that read or write text as the locale says."""
     for node in ast.walk(ast.parse(source)):

@@ -12,7 +12,7 @@ import pytest
 
 from features.errors import UsageError
 from freshrank import settings
-from freshrank.environment import PREFIX
+from freshrank.environment import PREFIX, RENAMED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,6 +45,10 @@ def test_the_stack_folder_lies_beside_the_settings_file(file: Path) -> None:
     [
         ("[train]\nseed = -1\n", r"train\.seed = -1; mend it in .*freshrank.toml"),
         ("[train]\nsed = 1\n", r"unknown setting: train\.sed = 1; remove it from .*freshrank.toml"),
+        (
+            "[train]\nevaluations = 2\n",
+            r"renamed: train\.evaluations = 2; use train\.validations_per_epoch in .*freshrank.toml",
+        ),
         ("[train\n", "not TOML"),
         ('[kafka]\nsasl_password = "x"\n', r"kafka\.sasl_password = '\*\*\*'; set FRESHRANK_KAFKA__SASL_PASSWORD"),
     ],
@@ -60,6 +64,34 @@ def test_a_misspelt_variable_is_an_error(file: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("FRESHRANK_TRIAN__SEED", "1")
     with pytest.raises(UsageError, match="FRESHRANK_TRIAN__SEED"):
         settings.load(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        (
+            "FRESHRANK_TRAIN__VALID_REQUESTS", "9",
+            "renamed: FRESHRANK_TRAIN__VALID_REQUESTS = '9'; use FRESHRANK_TRAIN__VALIDATION_REQUESTS",
+        ),
+        (
+            "FRESHRANK_TRAIN", '{"evaluations": 2}',
+            "renamed: train.evaluations = 2; use train.validations_per_epoch in the variable FRESHRANK_TRAIN",
+        ),
+    ],
+)  # fmt: skip
+def test_a_settings_old_name_in_the_environment_is_refused_with_its_new_one(
+    file: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, line: str
+) -> None:
+    monkeypatch.setenv(name, text)
+    with pytest.raises(UsageError) as caught:
+        settings.load(file)
+    assert str(caught.value) == line
+
+
+def test_old_names_of_settings_are_none_and_their_new_ones_are() -> None:
+    names = {row.name for row in settings.explain(settings.Settings())}
+    assert not names & set(RENAMED)
+    assert set(RENAMED.values()) <= names
 
 
 def test_secrets_are_never_shown(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from features.times import DAY, day_start, run_cut
 from freshrank import sources
 from freshrank.demo import days as demo_days
 from freshrank.demo.days import SimulatedDays
-from freshrank.demo.plan import Plan
+from freshrank.demo.plan import DemoPlan
 from freshrank.sources import Source
 from simulator.city.config import CityConfig
 from simulator.city.source import CitySource
@@ -113,10 +113,10 @@ assert len(list(islice(journey.records(moment, moment + 3_600_000_000, layout=la
 
 
 def test_a_demos_sizes_are_those_of_its_city(tmp_path: Path) -> None:
-    plan = Plan("x", requests_per_day=1600, shoppers=1400, listings=1900)
+    plan = DemoPlan("x", requests_per_day=1600, shoppers=1400, listings=1900)
     full = CitySource().simulation(Layout(tmp_path), 0, options=plan.options)
     assert full.config == CityConfig(requests_per_day=1600, shoppers=1400, listings=1900)
-    plan = Plan("x", requests_per_day=150, shoppers=120, listings=200)
+    plan = DemoPlan("x", requests_per_day=150, shoppers=120, listings=200)
     small = CitySource().simulation(Layout(tmp_path), 0, small=True, options=plan.options)
     assert small.config == CityConfig.small()
 
@@ -127,9 +127,9 @@ def test_nobody_answers_for_real_purchases(tmp_path: Path) -> None:
 
 
 def test_a_sources_features_are_settings_of_its_demo() -> None:
-    text = Plan("x").settings(JOURNEY.features)
+    text = DemoPlan("x").settings(JOURNEY.features)
     assert tomllib.loads(text)["features"] == {name: list(values) for name, values in JOURNEY.features.items()}
-    assert "features" not in tomllib.loads(Plan("x").settings(CITY.features))
+    assert "features" not in tomllib.loads(DemoPlan("x").settings(CITY.features))
 
 
 def test_history_stops_at_the_cut_and_the_rest_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from freshrank.stack import addresses, status, wanted
 from freshrank.stack.server import NotYet
 from freshrank.stack.servers.gateway import Gateway
 from freshrank.stack.servers.redis import Redis
-from freshrank.stack.servers.triton import Triton
+from freshrank.stack.servers.triton import TritonServer
 from tests.stack import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,7 +149,7 @@ def test_loopback_is_asked_past_a_proxy(tmp_path: Path, answers: Any, monkeypatc
     assert Gateway().look(own) == ""
 
 
-@pytest.mark.parametrize("server", [Redis(), Triton(), Gateway()])
+@pytest.mark.parametrize("server", [Redis(), TritonServer(), Gateway()])
 def test_a_server_that_is_not_there_is_not_ready(tmp_path: Path, server: Any) -> None:
     with pytest.raises(NotYet, match=re.compile("connect|refused", re.IGNORECASE)):
         server.look(settings(tmp_path))

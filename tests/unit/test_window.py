@@ -30,7 +30,7 @@ from features.store.columns import request_columns
 from features.store.definitions import define
 from features.store.materialize import materialize
 from features.store.registry import OnlineStore
-from features.window.build import Window, build
+from features.window.build import BuiltWindow, build
 from features.window.columns import columns
 from tests.lake import Lake, us
 from tests.unit.test_database import ODD
@@ -63,12 +63,12 @@ def prepare(layout: Layout) -> None:
     materialize(layout, FEATURES, OnlineStore(sqlite=layout.root / "online.db"), DAY, days=DAYS)
 
 
-def build_window(layout: Layout, encoders: dict[str, str] = ENCODERS) -> Window:
+def build_window(layout: Layout, encoders: dict[str, str] = ENCODERS) -> BuiltWindow:
     return build(layout, FEATURES, LABELS, encoders, DAY, days=DAYS)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Window]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, BuiltWindow]:
     lake = Lake(tmp_path_factory.mktemp("window"))
     tell(lake)
     layout = lake.write()
@@ -85,7 +85,7 @@ def content_of(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_a_window_holds_its_days_in_order(made: tuple[Lake, Window]) -> None:
+def test_a_window_holds_its_days_in_order(made: tuple[Lake, BuiltWindow]) -> None:
     lake, window = made
     folder = lake.layout.window(window.window_id)
     names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
@@ -110,7 +110,7 @@ def test_a_window_holds_its_days_in_order(made: tuple[Lake, Window]) -> None:
     assert items["title"].to_list()[3] == "title of d", "histories still hold it"
 
 
-def test_the_dictionary_tells_every_column_of_the_files(made: tuple[Lake, Window]) -> None:
+def test_the_dictionary_tells_every_column_of_the_files(made: tuple[Lake, BuiltWindow]) -> None:
     lake, window = made
     folder = lake.layout.window(window.window_id)
     told = json.loads((folder / "columns.json").read_text(encoding="utf-8"))["columns"]
@@ -125,7 +125,7 @@ def test_the_dictionary_tells_every_column_of_the_files(made: tuple[Lake, Window
     assert types(pq.read_schema(folder / "items.parquet")) == types(arrow_schema(items))
 
 
-def test_the_id_is_the_hash_of_what_it_is_made_of(made: tuple[Lake, Window]) -> None:
+def test_the_id_is_the_hash_of_what_it_is_made_of(made: tuple[Lake, BuiltWindow]) -> None:
     lake, window = made
     folder = lake.layout.window(window.window_id)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -137,7 +137,7 @@ def test_the_id_is_the_hash_of_what_it_is_made_of(made: tuple[Lake, Window]) -> 
     assert manifest["encoders"] == ENCODERS
 
 
-def test_the_same_facts_give_the_same_id_however_they_came(made: tuple[Lake, Window], tmp_path: Path) -> None:
+def test_the_same_facts_give_the_same_id_however_they_came(made: tuple[Lake, BuiltWindow], tmp_path: Path) -> None:
     """Another order of publishing, several commits, compaction, and facts from after the cut."""
     _, window = made
     lake = Lake(tmp_path)
@@ -157,7 +157,7 @@ def test_the_same_facts_give_the_same_id_however_they_came(made: tuple[Lake, Win
 
 @pytest.mark.parametrize("folder", [ODD, "user_id=5"])
 def test_a_stack_folder_of_any_name_gives_the_same_window(
-    made: tuple[Lake, Window], tmp_path: Path, folder: str
+    made: tuple[Lake, BuiltWindow], tmp_path: Path, folder: str
 ) -> None:
     """A blank, an umlaut, `#`, `%`, a quote or a wildcard in `stack.dir`, and a folder that reads like a column."""
     _, window = made
@@ -177,7 +177,7 @@ def test_a_stack_folder_of_any_name_gives_the_same_window(
     assert TokenStore(layout.tokens("0" * 16)).rows(["a" * 64, None]).tolist() == [0, -1]
 
 
-def test_building_again_keeps_the_window_as_it_is(made: tuple[Lake, Window]) -> None:
+def test_building_again_keeps_the_window_as_it_is(made: tuple[Lake, BuiltWindow]) -> None:
     lake, window = made
     folder = lake.layout.window(window.window_id)
     before = content_of(folder)
@@ -187,7 +187,7 @@ def test_building_again_keeps_the_window_as_it_is(made: tuple[Lake, Window]) -> 
     assert list(lake.layout.windows.glob(".*")) == []
 
 
-def test_other_encoders_or_facts_give_another_id(made: tuple[Lake, Window], tmp_path: Path) -> None:
+def test_other_encoders_or_facts_give_another_id(made: tuple[Lake, BuiltWindow], tmp_path: Path) -> None:
     lake, window = made
     other = build_window(lake.layout, {"content": "f" * 16})
     assert other.window_id != window.window_id
@@ -201,7 +201,7 @@ def test_other_encoders_or_facts_give_another_id(made: tuple[Lake, Window], tmp_
     assert build_window(layout).window_id != window.window_id
 
 
-def test_it_refuses_labels_or_features_of_another_cut(made: tuple[Lake, Window], tmp_path: Path) -> None:
+def test_it_refuses_labels_or_features_of_another_cut(made: tuple[Lake, BuiltWindow], tmp_path: Path) -> None:
     lake, _ = made
     shutil.copytree(lake.root, tmp_path / "copy")
     copy = Lake(tmp_path / "copy")
@@ -244,7 +244,7 @@ def test_one_request_bought_whole_makes_a_window_ripe_or_not(tmp_path: Path, hor
 
 
 def test_killed_between_two_files_the_next_build_gives_the_same_window(
-    made: tuple[Lake, Window], tmp_path: Path
+    made: tuple[Lake, BuiltWindow], tmp_path: Path
 ) -> None:
     lake, window = made
     root = tmp_path / "copy"

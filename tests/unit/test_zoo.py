@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 def test_models_are_trained_and_scored_once(tmp_path: Path) -> None:
     widths = Widths(text_tokens=16, text_width=6, image_width=8)
     made = make_window(tmp_path / "window", requests_a_day=40, days=3, items=30, candidates=5, widths=widths)
-    jobs = [make_job(made, tmp_path, name, epochs=2, evaluations=1) for name in ("lr", "din")]
+    jobs = [make_job(made, tmp_path, name, epochs=2, validations_per_epoch=1) for name in ("lr", "din")]
     lines: list[str] = []
     rows = zoo(jobs, tmp_path / "bundles", lines.append)
     assert [line.split(":")[0] for line in lines] == ["lr", "din"]
@@ -66,7 +66,9 @@ def test_a_fresh_day_is_told_better_than_by_a_constant(name: str, city: Made, tm
     negatives = len(bought) - positives
     constant = -rate * math.log(rate) - (1 - rate) * math.log(1 - rate)
     chance = math.sqrt((len(bought) + 1) / (12 * positives * negatives))  # standard error of the AUC of chance
-    row = measure(make_job(city, tmp_path, name, FAMILIES[name], epochs=2, evaluations=1), tmp_path / "bundles")
+    row = measure(
+        make_job(city, tmp_path, name, FAMILIES[name], epochs=2, validations_per_epoch=1), tmp_path / "bundles"
+    )
     assert row.positives == positives
     assert row.log_loss is not None
     assert row.auc is not None

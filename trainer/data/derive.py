@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from features.dictionary import Column
 from trainer.data.window import LABELS, Chunk, Window, chunks
 from trainer.runtime.encoding import F32, HISTORY_ITEMS, Encoding, Field, Items, Level, bucketise, history_level
-from trainer.runtime.models.schema import Content, Group
+from trainer.runtime.models.schema import ContentWidths, Group
 from trainer.settings import TrainSettings
 
 # in the order of the schema
@@ -128,7 +128,7 @@ def scan(window: Window, fields: list[Field], task: str) -> Scan:
 
 
 def derive(
-    window: Window, settings: TrainSettings, content: Content | None, before: Encoding | None = None
+    window: Window, settings: TrainSettings, content: ContentWidths | None, before: Encoding | None = None
 ) -> tuple[Encoding, Scan]:
     """The encoding that a window's training days give.
 

@@ -17,7 +17,7 @@ from trainer.runtime.encoding import I64, Encoded, Encoding, Items, Raw
 
 
 @dataclass(frozen=True)
-class Slice:
+class RequestSlice:
     """Which requests of a window to read, and how.
 
     Args:
@@ -97,7 +97,7 @@ class Stream:
 
     def __init__(
         self,
-        part: Slice,
+        part: RequestSlice,
         encoding: Encoding,
         items: Items,
         requests_per_batch: int,

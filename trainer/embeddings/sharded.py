@@ -150,7 +150,7 @@ def fill(module: DistributedModelParallel, weights: Mapping[str, Tensor], sums: 
                 shard.copy_(part)
 
 
-def first_sums(weights: Mapping[str, Tensor], optimizer: Optimizer) -> dict[str, Tensor]:
+def initial_accumulators(weights: Mapping[str, Tensor], optimizer: Optimizer) -> dict[str, Tensor]:
     """Where the tables' Adagrad begins: table name → sums; empty for zeros."""
     if not optimizer.table_initial_accumulator:
         return {}

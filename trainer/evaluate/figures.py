@@ -34,7 +34,7 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Slice:
+class DaySlice:
     """A part of the day.
 
     Args:
@@ -132,7 +132,7 @@ class Figures:
     window: str
     bundles: Mapping[str, str]
     mature_share: float | None
-    slices: Mapping[str, Slice]
+    slices: Mapping[str, DaySlice]
     over: Mapping[str, Comparison]
     alignment: Alignment | None
 
@@ -184,18 +184,18 @@ class Figures:
             ) from error
 
 
-def _flat(one: Slice) -> dict[str, Any]:
+def _flat(one: DaySlice) -> dict[str, Any]:
     return {**{name: getattr(one, name) for name in COUNTS}, **{role: asdict(found) for role, found in one.of.items()}}
 
 
-def _slice(found: Mapping[str, Any]) -> Slice:
+def _slice(found: Mapping[str, Any]) -> DaySlice:
     of = {
         str(role): Quality(**{f.name: _number(block[f.name]) for f in fields(Quality)})
         for role, block in found.items()
         if role not in COUNTS
     }
     counts = {name: int(found[name]) for name in COUNTS}
-    return Slice(**counts, of=of)
+    return DaySlice(**counts, of=of)
 
 
 def _comparison(found: Mapping[str, Any], role: str) -> Comparison:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from trainer.evaluate.figures import Figures, Slice
+from trainer.evaluate.figures import DaySlice, Figures
 from trainer.evaluate.metrics import Interval
 from trainer.settings import GateSettings
 
@@ -130,7 +130,7 @@ def _calibration(figures: Figures, settings: GateSettings) -> Check:
     return _check(name, passed, f"predicted over actual {found:.3f} {which}; {allowed}")
 
 
-def _unripe(everything: Slice, settings: GateSettings) -> str:
+def _unripe(everything: DaySlice, settings: GateSettings) -> str:
     few = f"{everything.positives_mature} positives are mature, {settings.min_mature_positives} would be needed"
     return f"on all labels as known at the cut, {everything.positives} positives ({few})"
 

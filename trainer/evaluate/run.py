@@ -11,7 +11,7 @@ import numpy.typing as npt
 from trainer.bundle import load_scorer
 from trainer.data.window import Window
 from trainer.evaluate.alignment import accuracy
-from trainer.evaluate.figures import OTHERS, Comparison, Figures, Quality, Slice
+from trainer.evaluate.figures import OTHERS, Comparison, DaySlice, Figures, Quality
 from trainer.evaluate.metrics import (
     Interval,
     auc,
@@ -78,7 +78,7 @@ def evaluate(
     return figures, day
 
 
-def _slice(day: Day, rows: npt.NDArray[np.bool_]) -> Slice:
+def _slice(day: Day, rows: npt.NDArray[np.bool_]) -> DaySlice:
     label, user = day.label[rows], day.user[rows]
     mature = rows & day.mature
     found = {}
@@ -91,7 +91,7 @@ def _slice(day: Day, rows: npt.NDArray[np.bool_]) -> Slice:
             calibration=calibration(logit, label),
             calibration_mature=calibration(logits[mature], day.label[mature]),
         )
-    return Slice(
+    return DaySlice(
         requests=len(np.unique(day.request[rows])),
         candidates=int(rows.sum()),
         positives=int(label.sum()),

@@ -26,7 +26,7 @@ from trainer.flat.columns import Bucketised, Categorical, Column, Embedded
 from trainer.flat.dataset import SPLITS, Dataset, Split
 from trainer.flat.recipe import DataRecipe
 from trainer.flat.source import as_text, extract
-from trainer.runtime.models.schema import Feature, Schema
+from trainer.runtime.models.schema import ModelFeature, Schema
 
 CHUNK = 1 << 18  # rows encoded at once
 VERSION = 2
@@ -54,7 +54,7 @@ class Arrays:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedSet:
     """An encoded set.
 
     Args:
@@ -75,7 +75,7 @@ class Encoded:
         return Arrays(ids, numbers, labels)
 
 
-def encode(dataset: Dataset, recipe: DataRecipe, cache: Path) -> Encoded:
+def encode(dataset: Dataset, recipe: DataRecipe, cache: Path) -> EncodedSet:
     """Encode a set, or find it encoded.
 
     Args:
@@ -94,8 +94,8 @@ def encode(dataset: Dataset, recipe: DataRecipe, cache: Path) -> Encoded:
             if not folder.exists():
                 _encode(dataset, recipe, folder)
     described = json.loads((folder / "fields.json").read_text(encoding="utf-8"))
-    features = tuple(Feature(f["name"], "item", f["name"], f["rows"], kind=f["kind"]) for f in described["fields"])
-    return Encoded(folder, Schema(features, tasks=("ctr",)), described["unseen"])
+    features = tuple(ModelFeature(f["name"], "item", f["name"], f["rows"], kind=f["kind"]) for f in described["fields"])
+    return EncodedSet(folder, Schema(features, tasks=("ctr",)), described["unseen"])
 
 
 def fingerprint(dataset: Dataset, recipe: DataRecipe) -> str:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features.errors import UsageError
-from trainer.flat.encode import Arrays, Encoded
+from trainer.flat.encode import Arrays, EncodedSet
 from trainer.flat.recipe import TrainRecipe
 from trainer.flat.tables import PlainTables
 from trainer.runtime.models.batch import Batch
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 from trainer.schedule import EarlyStopping, change_rates, progress
 
 TASK = "ctr"
@@ -54,7 +54,7 @@ class FlatModel(nn.Module):
         ranker: The model.
     """
 
-    def __init__(self, tables: PlainTables, ranker: Ranker) -> None:
+    def __init__(self, tables: PlainTables, ranker: RankingModel) -> None:
         super().__init__()
         self.tables, self.ranker = tables, ranker
 
@@ -73,7 +73,7 @@ class FlatModel(nn.Module):
         return logits_N
 
 
-def initialise(ranker: Ranker, *, products: bool = True) -> None:
+def initialise(ranker: RankingModel, *, products: bool = True) -> None:
     """Xavier's normal values for every matrix, zero for its bias, as benchmark code does.
 
     Args:
@@ -104,7 +104,7 @@ class Fit:
         self.net = list(model.ranker.parameters())
         self.optimizers = _optimizers(self.tables, self.net, recipe)
 
-    def run(self, encoded: Encoded) -> tuple[list[Epoch], int]:
+    def run(self, encoded: EncodedSet) -> tuple[list[Epoch], int]:
         """Train until the watched metric of the valid split stops to improve; the best epoch's weights are put back.
 
         Returns:

@@ -16,7 +16,7 @@ from trainer.runtime.tokens import F16, I64, U8
 SHORTEST = 8  # text tokens that a batch has at least, for windows of convolutions
 
 
-class Tokens(Protocol):
+class TokenSource(Protocol):
     """Where tokens come from: a folder of them, or a bundle's own before those of a store."""
 
     def rows(self, shas: Iterable[str | None]) -> I64:
@@ -37,7 +37,7 @@ class ContentSource:
         items: The item table, for histories.
     """
 
-    def __init__(self, tokens: Tokens, items: Items) -> None:
+    def __init__(self, tokens: TokenSource, items: Items) -> None:
         self.tokens, self.items = tokens, items
         self._text_rows = tokens.rows(items.text_sha)
         self._image_rows = tokens.rows(items.image_sha)

@@ -161,7 +161,7 @@ class Encoding:
         lengths: Mapping[str, int],
         vocabularies: Mapping[str, Mapping[str, int]],
         edges: Mapping[str, F32],
-        content: models.Content | None,
+        content: models.ContentWidths | None,
         tasks: Sequence[str],
     ) -> None:
         self.fields = tuple(fields)
@@ -191,8 +191,8 @@ class Encoding:
             tasks=self.tasks,
         )
 
-    def _feature(self, f: Field) -> models.Feature:
-        return models.Feature(f.name, f.group, f.table, self.rows(f.table), "id", f.buckets)
+    def _feature(self, f: Field) -> models.ModelFeature:
+        return models.ModelFeature(f.name, f.group, f.table, self.rows(f.table), "id", f.buckets)
 
     def narrowed(self, schema: models.Schema) -> Encoding:
         """The same encoding for a model that reads a part of the schema."""
@@ -301,7 +301,7 @@ class Encoding:
             found["lengths"],
             vocabularies,
             {table: np.array(edges, dtype=np.float32) for table, edges in found["edges"].items()},
-            models.Content(**found["content"]) if found["content"] else None,
+            models.ContentWidths(**found["content"]) if found["content"] else None,
             found["tasks"],
         )
 

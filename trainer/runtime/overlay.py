@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.runtime.content import ContentSource, Tokens
+from trainer.runtime.content import ContentSource, TokenSource
 from trainer.runtime.scorer import Scorer
 from trainer.runtime.tokens import F16, I64, INDEX, U8, TokenReader
 
@@ -26,7 +26,7 @@ class Layered:
 
     OFFSET = 1 << 40
 
-    def __init__(self, bundle: Tokens, store: Tokens) -> None:
+    def __init__(self, bundle: TokenSource, store: TokenSource) -> None:
         self._bundle, self._store = bundle, store
 
     def rows(self, shas: Iterable[str | None]) -> I64:

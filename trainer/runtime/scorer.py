@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 
-from trainer.runtime.content import ContentSource, Tokens
+from trainer.runtime.content import ContentSource, TokenSource
 from trainer.runtime.encoding import Encoding, Items, Level, Raw
 from trainer.runtime.errors import BundleError
 from trainer.runtime.lookup import Lookup, assemble
@@ -85,7 +85,7 @@ class Scorer:
         TokensError: If its tokens are cut short.
     """
 
-    def __init__(self, folder: Path | str, tokens: Tokens | None = None) -> None:
+    def __init__(self, folder: Path | str, tokens: TokenSource | None = None) -> None:
         self.folder = Path(folder)
         self.info = read_info(self.folder)
         self.encoding = Encoding.load(self.folder)
@@ -103,7 +103,7 @@ class Scorer:
         self.content: ContentSource | None = None
         if self.encoding.content:
             self.content = ContentSource(tokens or TokenReader(self.folder / "item_tokens"), self.items)
-        self.ranker.remember()
+        self.ranker.cache_content()
         self.inputs = inputs_of(self.encoding)
         self.outputs: list[str] = self.info["outputs"]
         self._correction = math.log(self.info["negatives_kept"])

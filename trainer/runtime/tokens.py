@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.runtime.errors import TokensError
-from trainer.runtime.models.schema import Content
+from trainer.runtime.models.schema import ContentWidths
 
 I64 = npt.NDArray[np.int64]
 F16 = npt.NDArray[np.float16]
@@ -45,7 +45,7 @@ class TokenReader:
         index = np.load(folder / INDEX)
         self._sha, self._row = index["sha"], index["row"]
         described = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
-        self.widths = w = Content(**described["widths"])
+        self.widths = w = ContentWidths(**described["widths"])
         texts, images = (int(((index["kind"] == kind) & (index["row"] >= 0)).sum()) for kind in (TEXT, IMAGE))
         self._text = _map(folder / "text.f16", "<f2", (texts, w.text_tokens, w.text_width))
         self._text_len = _map(folder / "text_len.u8", "u1", (texts,))

@@ -45,7 +45,7 @@ class TritonPythonModel:
 '''
 
 
-class Triton(Server):
+class TritonServer(Server):
     """One Triton in explicit mode; it loads what lies in the repository when it starts."""
 
     name = "triton"
@@ -171,10 +171,10 @@ def _ask_probe(client: Any) -> None:
 
 def _wanted(settings: Settings, client: Any) -> list[tuple[str, bool]]:
     """What `serving.json` calls live, each with whether Triton can score with it."""
-    from serving.state import ServingFile, State
+    from serving.state import ServingFile, VersionState
 
     versions = ServingFile(settings.layout).read().versions.values()
-    live = [(one.triton_model, str(one.version)) for one in versions if one.state is State.LIVE]
+    live = [(one.triton_model, str(one.version)) for one in versions if one.state is VersionState.LIVE]
     return [(f"{name}/{number}", client.is_model_ready(name, number, client_timeout=5)) for name, number in live]
 
 

@@ -25,7 +25,7 @@ BATCH = 64
 
 
 @dataclass(frozen=True)
-class Content:
+class ContentVectors:
     """Vectors by listing, in the order of `serials`; rows of missing content are nan."""
 
     serials: NDArray[np.int64]
@@ -38,7 +38,7 @@ class Content:
         return np.where(self.serials[at] == serials, at, -1)
 
 
-def encode(seen: dict[int, Seen], serials: list[int], settings: ContentSettings, cache: Path) -> Content:
+def encode(seen: dict[int, Seen], serials: list[int], settings: ContentSettings, cache: Path) -> ContentVectors:
     """Render, encode and pool: word pieces to their mean, photos as a whole.
 
     Args:
@@ -72,7 +72,7 @@ def encode(seen: dict[int, Seen], serials: list[int], settings: ContentSettings,
             decoded = [decode(jpeg(spec)) for _, one in part if (spec := seen[one].photo)]
             image.add([sha for sha, _ in part], pictures.encode_whole(decoded))
         image.save()
-    return Content(
+    return ContentVectors(
         np.array(serials),
         text.of([shas[one] for one in serials]),
         image.of([photos.get(one) for one in serials]),
@@ -112,7 +112,7 @@ def _mean(tokens: Any, length: Any) -> Vectors:
         return np.asarray(np.where(length[:, None] > 0, total / length[:, None], np.nan), dtype=np.float32)
 
 
-def probes(content: Content, seen: dict[int, Seen], seed: int) -> dict[str, float]:
+def probes(content: ContentVectors, seen: dict[int, Seen], seed: int) -> dict[str, float]:
     """Linear probes on clean listings, a quarter of the products' listings held out.
 
     Returns:

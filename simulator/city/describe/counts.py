@@ -15,7 +15,7 @@ from simulator.city.listings import Listings
 from simulator.city.tables import BRANDS, ORIGINS
 
 
-class Counts:
+class ShopCounts:
     """Counts by slot; those of shoppers that left and of listings that are gone are forgotten.
 
     Args:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.city.describe.counts import Counts
+from simulator.city.describe.counts import ShopCounts
 from simulator.city.draws import Ints
-from simulator.city.plan import Plan
+from simulator.city.plan import DayPlan
 from simulator.city.simulate import City
 
 Table = NDArray[np.float32]
@@ -34,7 +34,7 @@ CATEGORICAL = {"category", "brand", "shop", "true_category", "true_variety", "tr
                "true_package", "weather"}  # fmt: skip
 
 
-def features(city: City, counts: Counts, block: Plan, slots: Ints) -> tuple[Table, Table]:
+def features(city: City, counts: ShopCounts, block: DayPlan, slots: Ints) -> tuple[Table, Table]:
     """What is known at the start of the day.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from features.settings import ContentSettings
-from simulator.city.catalogue import Photos
+from simulator.city.catalogue import PhotoStore
 from simulator.city.choice import examination
 from simulator.city.config import CityConfig
 from simulator.city.describe import content as contents
@@ -19,7 +19,7 @@ from simulator.city.describe.record import Recorder, run
 
 def measure(
     config: CityConfig, seed: int, settings: ContentSettings | None, cache: Path, threads: int = 1,
-    photos: Photos | None = None,
+    photos: PhotoStore | None = None,
 ) -> tuple[dict[str, Any], Recorder]:  # fmt: skip
     """Live the city and measure it.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from simulator.city.choice import examination
 from simulator.city.describe.appeal import FOLDS, personal_appeal
-from simulator.city.describe.content import Content
+from simulator.city.describe.content import ContentVectors
 from simulator.city.describe.record import BASE, CATEGORICAL, TRUE, Recorder, Seen
 
 Table = NDArray[np.float32]
@@ -108,7 +108,7 @@ def modality(vectors: Table, keep: int, declared: Array, looks: Array, sold: Arr
     return Modality(wide, parts, within.astype(np.float32), appeal, odds)
 
 
-def profile_columns(recorder: Recorder, content: Content, kind: Modality, rows: dict[str, Any]) -> Table:
+def profile_columns(recorder: Recorder, content: ContentVectors, kind: Modality, rows: dict[str, Any]) -> Table:
     """Likeness of candidates to what the shopper bought before the day: in the category, and overall; [R, 4]."""
     width = kind.within.shape[1]
     declared = np.array([recorder.seen[int(serial)].declared for serial in content.serials])
@@ -140,7 +140,9 @@ def profile_columns(recorder: Recorder, content: Content, kind: Modality, rows: 
     return out
 
 
-def content_columns(recorder: Recorder, content: Content, kind: Modality, rows: dict[str, Any]) -> tuple[Table, Array]:
+def content_columns(
+    recorder: Recorder, content: ContentVectors, kind: Modality, rows: dict[str, Any]
+) -> tuple[Table, Array]:
     """Columns of one modality for rows, and the rows of their listings."""
     at = content.rows(rows["serial"])
     declared = np.array([recorder.seen[int(serial)].declared for serial in content.serials])
@@ -192,7 +194,7 @@ class Learnt:
     paired: dict[str, tuple[float, float, float]]  # difference of two rankings, 95% interval over requests
 
 
-def compare(recorder: Recorder, content: Content | None, seed: int, threads: int = 1) -> Learnt:
+def compare(recorder: Recorder, content: ContentVectors | None, seed: int, threads: int = 1) -> Learnt:
     """Fit and judge every model.
 
     Args:
@@ -236,7 +238,12 @@ def compare(recorder: Recorder, content: Content | None, seed: int, threads: int
 
 
 def _extra(
-    recorder: Recorder, content: Content, sets: tuple[dict[str, Any], ...], residual: Array, weight: Array, seed: int
+    recorder: Recorder,
+    content: ContentVectors,
+    sets: tuple[dict[str, Any], ...],
+    residual: Array,
+    weight: Array,
+    seed: int,
 ) -> dict[str, list[Table]]:
     train = sets[0]
     at = content.rows(train["serial"])

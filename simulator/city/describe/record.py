@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from simulator.city import draws
 from simulator.city.answers import answer
-from simulator.city.catalogue import Photos
+from simulator.city.catalogue import PhotoStore
 from simulator.city.choice import Chances, examination
 from simulator.city.config import CityConfig, Strengths
-from simulator.city.describe.counts import Counts
+from simulator.city.describe.counts import ShopCounts
 from simulator.city.describe.features import BASE, CATEGORICAL, TRUE, Table, features
 from simulator.city.draws import Floats, Ints
 from simulator.city.photo import PhotoSpec
-from simulator.city.plan import Plan
+from simulator.city.plan import DayPlan
 from simulator.city.policy import Lists
 from simulator.city.simulate import City
 
@@ -77,7 +77,7 @@ class Recorder(City):
     """
 
     def __init__(
-        self, config: CityConfig, seed: int, window: int = 7, tenfold: bool = True, photos: Photos | None = None
+        self, config: CityConfig, seed: int, window: int = 7, tenfold: bool = True, photos: PhotoStore | None = None
     ) -> None:
         super().__init__(config, seed, photos)
         self.window, self.tenfold = window, tenfold
@@ -90,7 +90,7 @@ class Recorder(City):
         self.ages: Floats = np.zeros(0)
         self.without: dict[str, list[Floats]] = {}
         self._salt = 0
-        self.counts = Counts(config, len(self.goods.var_category))
+        self.counts = ShopCounts(config, len(self.goods.var_category))
         self.uc_bought, self.product_sold = self.counts.uc_bought, self.counts.product_sold  # the report reads them
         self._today: list[tuple[Ints, Ints, Floats, NDArray[np.bool_]]] = []
 
@@ -129,11 +129,11 @@ class Recorder(City):
             self.counts.add_looks(listings, *block)
         super()._close()
 
-    def _keys(self, block: Plan) -> Any:
+    def _keys(self, block: DayPlan) -> Any:
         keys = super()._keys(block)
         return keys if self._salt == 0 else draws.combine(keys, np.uint64(self._salt * 7919))
 
-    def _log(self, block: Plan, wanted: bool) -> tuple[list[Any], list[Any]]:
+    def _log(self, block: DayPlan, wanted: bool) -> tuple[list[Any], list[Any]]:
         """As the city's, and the block is recorded."""
         day = self._day or 0
         if not 0 <= day <= self.window:
@@ -150,7 +150,7 @@ class Recorder(City):
 
     # ---- recording
 
-    def _record(self, block: Plan, day: int, rows: Rows, share: float) -> None:
+    def _record(self, block: DayPlan, day: int, rows: Rows, share: float) -> None:
         slots, lists = self._lists(block)
         shown = np.take_along_axis(slots, lists.index, axis=1)
         chances = self.choice.chances(block.moments(), block.shopper, shown, self.homes)
@@ -171,7 +171,7 @@ class Recorder(City):
         )
         self._add(rows, block, day, shown, keep, base, true, chances, looked, done.purchased)
 
-    def _without(self, block: Plan, shown: Ints) -> None:
+    def _without(self, block: DayPlan, shown: Ints) -> None:
         """What the probability of purchase would be without each mechanism, for the test day's shown items."""
         for mechanism in fields(Strengths):
             self.choice.config = replace(self.config, strengths=self.config.strengths.off(mechanism.name))
@@ -179,7 +179,7 @@ class Recorder(City):
             self.without.setdefault(mechanism.name, []).append(chances.relevance.ravel())
         self.choice.config = self.config
 
-    def _keep_answers(self, block: Plan, day: int, shown: Ints, lists: Lists, looked: Floats, done: Any) -> None:
+    def _keep_answers(self, block: DayPlan, day: int, shown: Ints, lists: Lists, looked: Floats, done: Any) -> None:
         rows, columns = np.nonzero(done.purchased)
         listings = self.catalogue.listings
         self._bought[self._names(block[:1])[0]] = (
@@ -202,7 +202,7 @@ class Recorder(City):
              done.purchased[uniform].sum(axis=0)]
         )  # fmt: skip
 
-    def _record_all(self, block: Plan) -> None:
+    def _record_all(self, block: DayPlan) -> None:
         """All candidates of about every third request, for the comparison of rankings."""
         block = block[np.flatnonzero(block.number % 3 == 0)]
         if not len(block):
@@ -216,7 +216,7 @@ class Recorder(City):
         self._add(self.rank, block, self._day or 0, slots, everything, base, true, chances, looked, nobody)
 
     def _add(
-        self, rows: Rows, block: Plan, day: int, slots: Ints, keep: NDArray[np.bool_], base: Table, true: Table,
+        self, rows: Rows, block: DayPlan, day: int, slots: Ints, keep: NDArray[np.bool_], base: Table, true: Table,
         chances: Chances, looked: Floats, bought: NDArray[np.bool_],
     ) -> None:  # fmt: skip
         looked = np.broadcast_to(looked, slots.shape)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features.content.encode import Counts, Item, encode_items, encoder_hash
+from features.content.encode import EncodedCounts, ItemContent, encode_items, encoder_hash
 from features.content.fetch import Flaw, fetch
 from features.content.hash import image_sha, text_sha
 from features.content.image import decode
@@ -43,7 +43,7 @@ def plain(*colour: int) -> Image.Image:
     return Image.new("RGB", (90, 90), colour)
 
 
-Stored = tuple[Layout, list[Item], Counts]
+Stored = tuple[Layout, list[ItemContent], EncodedCounts]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
     corner = plain(0, 0, 0)
     corner.paste((255, 255, 255), (60, 0, 90, 30))  # the third patch in reading order
     items = [
-        Item(*item)
+        ItemContent(*item)
         for item in (
             ("red apple", "fresh and sweet", put_blob(layout, png(plain(200, 10, 10)))),
             ("red apple", "fresh and sweet", put_blob(layout, png(corner))),

@@ -10,7 +10,7 @@ import pytest
 
 from features.errors import DataError, NotReadyError
 from trainer.flat.dataset import SPLITS, read_dataset
-from trainer.flat.encode import Encoded, encode
+from trainer.flat.encode import EncodedSet, encode
 from trainer.flat.recipe import DataRecipe
 
 ROWS = {
@@ -40,7 +40,7 @@ def make(folder: Path, kind: str = "csv") -> Path:
     return folder
 
 
-def encoded(folder: Path, **recipe: object) -> Encoded:
+def encoded(folder: Path, **recipe: object) -> EncodedSet:
     return encode(read_dataset(folder), DataRecipe(**recipe), folder / "cache")  # type: ignore[arg-type]
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.flat.dataset import SPLITS, read_dataset
-from trainer.flat.encode import Arrays, Encoded, encode
+from trainer.flat.encode import Arrays, EncodedSet, encode
 from trainer.flat.fit import Fit, FlatModel, initialise
 from trainer.flat.recipe import DataRecipe, TrainRecipe
 from trainer.flat.tables import PlainTables
@@ -29,7 +29,7 @@ RATE, REDUCE, CLIP, L2_EMBEDDING, L2_LINEAR, L2_NET = 0.01, 0.1, 0.5, 0.05, 0.02
 
 
 @pytest.fixture(scope="module")
-def encoded(tmp_path_factory: pytest.TempPathFactory) -> Encoded:
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> EncodedSet:
     folder, rng = tmp_path_factory.mktemp("set"), np.random.default_rng(0)
     for split, rows in zip(SPLITS, (1100, 300, 300), strict=True):
         columns = {f"c{i}": rng.integers(0, 5 + 4 * i, rows) for i in range(FIELDS - 1)} | {"x": rng.normal(size=rows)}
@@ -98,7 +98,7 @@ def inputs(arrays: Arrays, rows: Any) -> tuple[Tensor, Tensor, Tensor]:
     return ids.long(), x, labels
 
 
-def train(model: Reference, encoded: Encoded, seed: int) -> list[float]:
+def train(model: Reference, encoded: EncodedSet, seed: int) -> list[float]:
     """Returns the learning rate that each epoch ran at."""
     arrays, valid = encoded.split("train"), inputs(encoded.split("valid"), slice(None))
     optimizer, order = torch.optim.Adam(model.parameters(), lr=RATE), np.random.default_rng(seed)
@@ -123,7 +123,7 @@ def train(model: Reference, encoded: Encoded, seed: int) -> list[float]:
 
 
 @pytest.mark.parametrize("kind", ["lr", "fm", "deepfm"])
-def test_fifteen_steps_end_at_the_same_logits(encoded: Encoded, kind: str) -> None:
+def test_fifteen_steps_end_at_the_same_logits(encoded: EncodedSet, kind: str) -> None:
     torch.manual_seed(1)
     own: dict[str, Any] = {"width": WIDTH, "init_std": 0.3}
     ranker = build(kind, encoded.schema, own | ({"hidden": [8, 8], "dropout": 0.0} if kind == "deepfm" else {}))

@@ -15,7 +15,7 @@ from torch import nn
 from features.errors import UsageError
 from trainer.flat import run
 from trainer.flat.dataset import read_dataset
-from trainer.flat.encode import Encoded, encode
+from trainer.flat.encode import EncodedSet, encode
 from trainer.flat.fit import Epoch, Fit, FlatModel, Score, _clip
 from trainer.flat.recipe import DataRecipe, TrainRecipe
 from trainer.flat.tables import PlainTables
@@ -46,11 +46,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def encoded(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Encoded:
+def encoded(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> EncodedSet:
     return encode(read_dataset(folder), DataRecipe(), tmp_path_factory.mktemp("cache"))
 
 
-def fit(encoded: Encoded, model: str = "fm", own: dict[str, Any] | None = None, **recipe: Any) -> Fit:
+def fit(encoded: EncodedSet, model: str = "fm", own: dict[str, Any] | None = None, **recipe: Any) -> Fit:
     torch.manual_seed(0)
     ranker = build(model, encoded.schema, {"width": 4} | (own or {}))
     spaces = ranker.spaces(encoded.schema, ranker.recipe)
@@ -66,13 +66,13 @@ def recipe_file(path: Path, text: str) -> Path:
     return path
 
 
-def batch_of(encoded: Encoded, rows: int = 64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def batch_of(encoded: EncodedSet, rows: int = 64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     train = encoded.split("train")
     return tuple(torch.from_numpy(np.array(x[:rows])) for x in (train.ids_NF, train.numbers_NK, train.labels_N))  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("rows", ["table", "touched"])
-def test_penalties_are_the_gradients_of_their_terms(encoded: Encoded, rows: str) -> None:
+def test_penalties_are_the_gradients_of_their_terms(encoded: EncodedSet, rows: str) -> None:
     ours = fit(
         encoded, "deepfm", {"hidden": [5]}, l2_embedding=0.3, l1_embedding=0.1, l2_net=0.2, l1_net=0.05, l2_rows=rows
     )
@@ -96,7 +96,7 @@ def test_penalties_are_the_gradients_of_their_terms(encoded: Encoded, rows: str)
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
 
 
-def test_clipping_equals_torchs_and_counts_sparse_gradients(encoded: Encoded) -> None:
+def test_clipping_equals_torchs_and_counts_sparse_gradients(encoded: EncodedSet) -> None:
     norms = {}
     for sparse in ("adam", "lazy_adam"):
         ours = fit(encoded, optimizer=sparse)
@@ -118,7 +118,7 @@ def test_clipping_equals_torchs_and_counts_sparse_gradients(encoded: Encoded) ->
     assert len(norms) == 2
 
 
-def test_lazy_adam_leaves_untouched_rows_alone(encoded: Encoded) -> None:
+def test_lazy_adam_leaves_untouched_rows_alone(encoded: EncodedSet) -> None:
     for optimizer, moves in (("adam", True), ("lazy_adam", False)):
         ours = fit(encoded, optimizer=optimizer, l2_embedding=0.1, l2_rows="table" if moves else "touched")
         before = ours.tables[0].detach().clone()
@@ -134,7 +134,7 @@ def test_lazy_adam_leaves_untouched_rows_alone(encoded: Encoded) -> None:
         assert not torch.equal(ours.tables[0][touched], before[touched])
 
 
-def test_numbers_scale_their_vector_and_missing_ones_have_row_0(encoded: Encoded) -> None:
+def test_numbers_scale_their_vector_and_missing_ones_have_row_0(encoded: EncodedSet) -> None:
     tables = fit(encoded).model.tables
     ids = torch.tensor([[1, 2], [1, 2], [1, 2]], dtype=torch.int32)
     vectors = tables(ids, torch.tensor([[2.0], [-1.0], [float("nan")]]))["main"]["x"]
@@ -142,7 +142,9 @@ def test_numbers_scale_their_vector_and_missing_ones_have_row_0(encoded: Encoded
     torch.testing.assert_close(vectors, torch.stack([2 * weight[-1], -weight[-1], weight[-2]]))
 
 
-def test_plateaus_reduce_the_learning_rate_and_end_training(encoded: Encoded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plateaus_reduce_the_learning_rate_and_end_training(
+    encoded: EncodedSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours = fit(encoded, epochs=20, patience=2, learning_rate=1e-2, min_learning_rate=1e-4)
     scores = iter([0.6, 0.7, 0.7, 0.8, 0.79, 0.800000001, 0.9])
     monkeypatch.setattr(ours, "score", lambda _: Score(next(scores), 0.5))
@@ -153,7 +155,7 @@ def test_plateaus_reduce_the_learning_rate_and_end_training(encoded: Encoded, mo
 
 
 @pytest.mark.parametrize("watch", ["auc", "logloss", "auc-logloss"])
-def test_the_best_epoch_is_put_back(encoded: Encoded, watch: str) -> None:
+def test_the_best_epoch_is_put_back(encoded: EncodedSet, watch: str) -> None:
     ours = fit(encoded, watch=watch, epochs=6, learning_rate=0.5, reduce_factor=1.0, patience=6)
     epochs, best = ours.run(encoded)
     value = {
@@ -166,7 +168,7 @@ def test_the_best_epoch_is_put_back(encoded: Encoded, watch: str) -> None:
     assert (again.auc, again.logloss) == (epochs[best - 1].auc, epochs[best - 1].logloss)
 
 
-def test_dropping_the_last_batch(encoded: Encoded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropping_the_last_batch(encoded: EncodedSet, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = {}
     for drop in (False, True):
         ours = fit(encoded, batch_size=400, drop_last=drop, epochs=1)

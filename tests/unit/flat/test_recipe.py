@@ -14,7 +14,7 @@ from trainer.flat.recipe import read_recipe
 from trainer.runtime.models.layers.interaction import CIN
 from trainer.runtime.models.recipe import RecipeError, plain
 from trainer.runtime.models.registry import REGISTRY, build, parse_recipe
-from trainer.runtime.models.schema import Feature, Schema
+from trainer.runtime.models.schema import ModelFeature, Schema
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_recipe_comes_through_a_pipe(tmp_path: Path) -> None:
 def test_the_cin_keeps_its_own_initial_weights_where_asked() -> None:
     from trainer.flat.fit import initialise
 
-    schema = Schema(tuple(Feature(name, "item", name, 5) for name in "abc"), tasks=("ctr",))
+    schema = Schema(tuple(ModelFeature(name, "item", name, 5) for name in "abc"), tasks=("ctr",))
     for cin in (False, True):
         torch.manual_seed(0)
         ranker = build("xdeepfm", schema, {"cin": [4], "hidden": [4]})

@@ -17,7 +17,7 @@ from features.errors import UsageError
 from trainer.flat import encode as encoding
 from trainer.flat import run
 from trainer.flat.dataset import SPLITS, read_dataset
-from trainer.flat.encode import Encoded, encode
+from trainer.flat.encode import EncodedSet, encode
 from trainer.flat.fit import Fit, Score
 from trainer.flat.recipe import DataRecipe, TrainRecipe
 from trainer.flat.source import extract
@@ -75,7 +75,7 @@ def test_a_set_is_encoded_once_for_all_models(folder: Path, monkeypatch: pytest.
 
 def test_runs_at_the_same_time_encode_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = extracted(monkeypatch)
-    found: list[Encoded] = []
+    found: list[EncodedSet] = []
 
     def one() -> None:
         found.append(encode(read_dataset(folder), DataRecipe(), folder / "cache"))

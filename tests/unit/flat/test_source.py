@@ -13,7 +13,7 @@ import pytest
 
 from features.errors import DataError
 from trainer.flat.dataset import SPLITS, read_dataset
-from trainer.flat.encode import Encoded, encode
+from trainer.flat.encode import EncodedSet, encode
 from trainer.flat.recipe import DataRecipe
 
 NAN, INF = math.nan, math.inf
@@ -25,7 +25,7 @@ def describe(folder: Path, kind: str) -> None:
     (folder / "dataset.toml").write_text(TOML.format(kind) + f'test = "test.{kind}"}}\n', encoding="utf-8")
 
 
-def texts(folder: Path, train: str, test: str = "", **recipe: Any) -> Encoded:
+def texts(folder: Path, train: str, test: str = "", **recipe: Any) -> EncodedSet:
     """Encode CSV files of these rows; `valid` is as `train`."""
     describe(folder, "csv")
     for split in SPLITS:
@@ -44,12 +44,12 @@ def columns(folder: Path, train: dict[str, list[Any]], test: dict[str, list[Any]
     return encode(read_dataset(folder), DataRecipe(**recipe), folder / "cache")
 
 
-def ids(encoded: Encoded, split: Any = "train", column: int = 0) -> list[int]:
+def ids(encoded: EncodedSet, split: Any = "train", column: int = 0) -> list[int]:
     found: list[int] = encoded.split(split).ids_NF[:, column].tolist()
     return found
 
 
-def numbers(encoded: Encoded) -> Any:
+def numbers(encoded: EncodedSet) -> Any:
     return encoded.split("train").numbers_NK[:, 0]
 
 

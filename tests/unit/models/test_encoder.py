@@ -15,7 +15,7 @@ from trainer.runtime.models.camenn import CameNN
 from trainer.runtime.models.layers.encoder import EncoderBlock
 from trainer.runtime.models.layers.masked import masked_mean
 from trainer.runtime.models.layers.mixture import TransformerFrame
-from trainer.runtime.models.layers.tokens import Tokens
+from trainer.runtime.models.layers.tokens import InputTokens
 
 
 def same_in_torch(block: EncoderBlock) -> nn.TransformerEncoderLayer:
@@ -97,7 +97,7 @@ def test_width_must_divide() -> None:
 Layers = list[tuple[nn.TransformerEncoderLayer, EncoderBlock]]
 
 
-def dense(frame: TransformerFrame, tokens: Tokens, task: str, layers: Layers | None = None) -> Tensor:
+def dense(frame: TransformerFrame, tokens: InputTokens, task: str, layers: Layers | None = None) -> Tensor:
     """[CLS] of each candidate as Eq. 4 is printed: one sequence a candidate, every expert run, nothing cached.
 
     Args:

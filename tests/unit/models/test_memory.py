@@ -35,7 +35,7 @@ def test_scores_stay_and_contents_are_computed_once(name: str, monkeypatch: pyte
     model.eval()
     with torch.inference_mode():
         wanted = [model(first), model(second)]
-        model.model.remember()
+        model.model.cache_content()
         computed.clear()
         found = [model(first), model(first), model(second)]
     content = both.content

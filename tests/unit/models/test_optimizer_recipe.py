@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.embeddings.sharded import first_sums
+from trainer.embeddings.sharded import initial_accumulators
 from trainer.optimizers import Dense
 from trainer.runtime.models.recipe import Optimizer
 
@@ -25,8 +25,8 @@ def test_first_step_of_the_dense_part(start: float, step: float) -> None:
 def test_tables_begin_at_the_recipes_sum() -> None:
     """One sum a weight with exact Adagrad, one a row else, none where the recipe begins at zero."""
     weights = {"main__item_id": torch.zeros(5, 4)}
-    assert first_sums(weights, Optimizer()) == {}
-    rows = first_sums(weights, Optimizer(table_initial_accumulator=0.1))
+    assert initial_accumulators(weights, Optimizer()) == {}
+    rows = initial_accumulators(weights, Optimizer(table_initial_accumulator=0.1))
     assert torch.equal(rows["main__item_id"], torch.full((5,), 0.1))
-    exact = first_sums(weights, Optimizer(table_initial_accumulator=0.1, table_exact=True))
+    exact = initial_accumulators(weights, Optimizer(table_initial_accumulator=0.1, table_exact=True))
     assert torch.equal(exact["main__item_id"], torch.full((5, 4), 0.1))

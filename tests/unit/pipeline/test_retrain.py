@@ -23,7 +23,7 @@ from freshrank.settings import Settings, load
 from tests.trainer.run import one_worker
 from tests.trainer.windows import make_window
 from trainer.bundle import verify
-from trainer.checkpoints import State
+from trainer.checkpoints import TrainingState
 from trainer.data.stream import Step
 from trainer.train import Run
 from trainer.train import train as fit
@@ -38,7 +38,7 @@ dir = "stack"
 threads = 1
 requests_per_batch = 16
 min_count = 1
-evaluations = 1
+validations_per_epoch = 1
 negatives_per_positive = 4.0
 [train.recipe.camenn]
 width = 8
@@ -127,7 +127,7 @@ def test_from_window_to_blessing_and_again(settings: Settings) -> None:
 
     tomorrow = DAY + dt.timedelta(days=1)
     warm = train.run(settings, tomorrow)
-    assert warm.warm and made in warm.why
+    assert warm.warm and made in warm.warm_start_reason
     candidate = bundle.run(settings, tomorrow).bundle
     beside = evaluate.run(settings, tomorrow).figures.bundles
     assert (beside["candidate"], beside["incumbent"]) == (candidate, made)
@@ -165,8 +165,8 @@ def test_the_best_checkpoint_is_the_result_on_demand(
     job = train.make_job(settings, DAY, "lr")
     step = Run.step
 
-    def stopped(self: Run, batch: Step, state: State) -> None:
-        if state.looks:
+    def stopped(self: Run, batch: Step, state: TrainingState) -> None:
+        if state.validations:
             raise KeyboardInterrupt
         step(self, batch, state)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from features.content.encode import Counts
+from features.content.encode import EncodedCounts
 from features.errors import DataError, NotReadyError
 from features.eventlog.ingest import Ingested
 from features.layout import Layout
@@ -34,7 +34,7 @@ from freshrank.pipeline.step import StepResult, encoded
 from freshrank.pipeline.train import Trained
 from freshrank.pipeline.window import WindowBuilt, window_of
 from serving.deploy import Report
-from trainer.evaluate.figures import Alignment, Comparison, Figures, Matching, Quality, Slice
+from trainer.evaluate.figures import Alignment, Comparison, DaySlice, Figures, Matching, Quality
 from trainer.evaluate.gate import Check
 from trainer.evaluate.metrics import Interval
 
@@ -46,7 +46,7 @@ FIGURES = Figures(
     window="w",
     bundles={"candidate": "c", "popularity": "p"},
     mature_share=0.5,
-    slices={"all": Slice(3, 9, 2, 1, {"candidate": QUALITY, "popularity": QUALITY})},
+    slices={"all": DaySlice(3, 9, 2, 1, {"candidate": QUALITY, "popularity": QUALITY})},
     over={"popularity": Comparison({"all": Interval(0.1, 0.0, 0.2)}, {"all": None})},
     alignment=Alignment(9, {"ita": Matching(0.9, 18, None, 0)}),
 )
@@ -55,7 +55,7 @@ RESULTS: list[StepResult] = [
     EventsIngested(None, {"clicks": TopicIngested(4, 1, {0: 10}, {0: 15}, {1: 2}, ["look"])}, 2, 0.5),
     RequestsLabelled("2026-01-09", 1, ["2026-01-08", "2026-01-09"], ["2026-01-09"], 12, seconds=0.5),
     FeaturesMaterialized("2026-01-09", 1, "service", 10, 2, 3, 4, seconds=0.5),
-    ContentEncoded(Counts(items=3, images_broken=1, encoder="e", seconds=0.5), 2),
+    ContentEncoded(EncodedCounts(items=3, images_broken=1, encoder="e", seconds=0.5), 2),
     WindowBuilt("w", "2026-01-09", ["2026-01-08"], 10, 2, 80, 3, 5, True, seconds=0.5),
     Trained("t", "lr", "w", True, "from b", 0.3, None, 12, True, "/x/job.json", "", 0.5),
     Bundled("b", "p", "lr", "w", 1.25, 0.5, "t"),

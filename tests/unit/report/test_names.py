@@ -9,7 +9,7 @@ from pathlib import Path
 from features.times import run_cut
 from freshrank.analysis.listings import listings
 from freshrank.report import figures
-from freshrank.report.page import Gallery, Listing, LoopStep, Section, Table, render
+from freshrank.report.page import Gallery, ListingCard, LoopStep, ReportSection, ReportTable, render
 from tests.serving.bundles import CATEGORIES, ITEMS, ODD_ITEMS
 from tests.serving.world import happened
 
@@ -39,10 +39,10 @@ def page(names: list[str]) -> Texts:
         name="run", lead="lead", script="", footer="",
         loop_steps=[LoopStep(name, name, name) for name in names],
         sections=[
-            Section(
+            ReportSection(
                 "s", "title", "lead",
-                tables=[Table(names, [names], title=name, text_columns=len(names)) for name in names],
-                galleries=[Gallery(name, [Listing(name, "data:,", name, name) for name in names]) for name in names],
+                tables=[ReportTable(names, [names], title=name, text_columns=len(names)) for name in names],
+                galleries=[Gallery(name, [ListingCard(n, "data:,", n, n) for n in names]) for name in names],
             )
         ],
     )  # fmt: skip

@@ -22,7 +22,7 @@ from features.times import parse_us
 from serving.acknowledgements import GATEWAY_LEASE_S, Acknowledgement, gateways_folder
 from serving.deploy import Deployer, Report
 from serving.export import Repository
-from serving.state import ServingFile, State
+from serving.state import ServingFile, VersionState
 from tests.serving.bundles import names
 from tests.serving.memory_triton import MemoryTriton
 
@@ -113,7 +113,7 @@ class World:
         }
         assert on_disk == {f"{model}/{version}" for model, version in loaded}
         for name, version in now.versions.items():
-            if version.state is State.LIVE:
+            if version.state is VersionState.LIVE:
                 assert loaded[version.triton_model, version.version] == name
         return {
             "aliases": self.named(now.aliases),

@@ -24,7 +24,7 @@ from serving.gateway.app import GatewayConfig, create_app
 from serving.gateway.background import Health, Repeated
 from serving.gateway.impressions import ImpressionLog
 from serving.settings import GatewaySettings, TritonSettings
-from serving.state import Serving, ServingFile, State, Version
+from serving.state import Serving, ServingFile, Version, VersionState
 from tests.serving.bundles import ITEMS
 from tests.serving.world import NOON, SERVICE
 from tests.stack import until
@@ -68,7 +68,7 @@ def ready(client: TestClient) -> bool:
 
 def live(layout: Layout, bundle: str) -> int:
     """Make a bundle champion; the generation."""
-    version = Version("model", 1, State.LIVE)
+    version = Version("model", 1, VersionState.LIVE)
     change = ServingFile(layout).change(
         lambda now: Serving(now.generation, 2, {"champion": bundle}, None, {**now.versions, bundle: version})
     )

@@ -9,10 +9,10 @@ import pytest
 
 from freshrank.commands import rank
 from freshrank.demo import live
-from serving.gateway.scores import Scores, Served
+from serving.gateway.scores import Scores, ServedBundle
 from serving.inputs import ServedInput
-from serving.state import State, Version
-from serving.triton import Triton
+from serving.state import Version, VersionState
+from serving.triton import TritonClient
 from tests.serving import grpc_triton, http_gateway
 
 
@@ -28,17 +28,19 @@ def a_proxy_that_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_triton_is_reached_in_spite_of_a_proxy() -> None:
     with grpc_triton.serve() as url:
-        triton = Triton(url)
+        triton = TritonClient(url)
         assert triton.live() and triton.ready("m", 1)
 
 
 def test_the_gateway_scores_in_spite_of_a_proxy() -> None:
-    served = Served("b", (ServedInput("cand__item_id", "string", "cand_item", "candidate"),), "cvr_logit", "service")
+    served = ServedBundle(
+        "b", (ServedInput("cand__item_id", "string", "cand_item", "candidate"),), "cvr_logit", "service"
+    )
 
     async def score(url: str) -> Any:
         scores = Scores(url)
         try:
-            return await scores.score(served, Version("m", 1, State.LIVE), {"cand_item": ["a", "b"]}, 10.0)
+            return await scores.score(served, Version("m", 1, VersionState.LIVE), {"cand_item": ["a", "b"]}, 10.0)
         finally:
             await scores.close()
 

@@ -13,14 +13,14 @@ import pytest
 from features.errors import DataError
 from serving import probes
 from serving.probes import probe
-from serving.state import State, Version
+from serving.state import Version, VersionState
 from tests.serving.bundles import names
 from trainer.probes import read_probes
 from trainer.runtime.scorer import Scorer
 
 pytestmark = pytest.mark.slow
 
-VERSION = Version("model", 1, State.LOADED)
+VERSION = Version("model", 1, VersionState.LOADED)
 
 
 class Twisted:

@@ -20,7 +20,7 @@ from simulator.city import draws
 from simulator.city.choice import examination
 from simulator.city.config import CityConfig, Strengths
 from simulator.city.policy import log_lists
-from simulator.city.simulate import City, Request
+from simulator.city.simulate import City, ListRequest
 from simulator.city.tables import CATEGORIES
 
 pytestmark = pytest.mark.slow
@@ -245,7 +245,7 @@ def test_uniform_propensities(values: dict[str, list[dict[str, Any]]]) -> None:
     assert checked > 100
 
 
-def ready(seed: int = 11, **changes: object) -> tuple[City, list[Request]]:
+def ready(seed: int = 11, **changes: object) -> tuple[City, list[ListRequest]]:
     config = CityConfig.small(photos=False, **changes)
     city = City(config, seed)
     return city, list(city.requests(config.start + dt.timedelta(days=1)))

@@ -15,7 +15,7 @@ from features.layout import Layout
 from features.record import Record
 from features.times import DAY, SECOND, day_start
 from simulator.completejourney.data import Basket, Journey, week_start
-from simulator.completejourney.photos import Photos, class_of
+from simulator.completejourney.photos import ClassPhotos, class_of
 from simulator.completejourney.replay import replay
 
 pytestmark = pytest.mark.slow
@@ -180,10 +180,10 @@ def dataset(tmp_path: Path) -> Path:
 
 def test_photos_join_by_class_and_are_kept_by_content(dataset: Path, tmp_path: Path) -> None:
     layout = Layout(tmp_path / "stack")
-    photos = Photos(dataset, layout)
+    photos = ClassPhotos(dataset, layout)
     uris = {product: photos("BANANAS, TROPICAL FRUIT", product) for product in range(50)}
     assert len(set(uris.values())) == 5
-    assert uris == {product: Photos(dataset, layout)("BANANAS, TROPICAL FRUIT", product) for product in range(50)}
+    assert uris == {product: ClassPhotos(dataset, layout)("BANANAS, TROPICAL FRUIT", product) for product in range(50)}
     for uri in uris.values():
         assert uri is not None
         assert layout.blob(uri.removeprefix("blob:")).read_bytes().startswith(b"jpeg")
@@ -193,7 +193,7 @@ def test_photos_join_by_class_and_are_kept_by_content(dataset: Path, tmp_path: P
 
 def test_a_folder_without_photos_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"dataset/classes\.csv"):
-        Photos(tmp_path, Layout(tmp_path))
+        ClassPhotos(tmp_path, Layout(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from features.errors import UsageError
 from tests.trainer.windows import Made, make_window
 from trainer.data.derive import derive, edges_of, item_table
-from trainer.data.stream import Position, Slice, Step, Stream
+from trainer.data.stream import Position, RequestSlice, Step, Stream
 from trainer.data.thinning import kept, share_of_negatives
 from trainer.data.window import Window, chunks, raw, select
 from trainer.runtime.content import mask, pad
 from trainer.runtime.encoding import Encoding, bucketise, newest
-from trainer.runtime.models.schema import Content
+from trainer.runtime.models.schema import ContentWidths
 from trainer.settings import TrainSettings
 
 
@@ -42,7 +42,7 @@ def window(made: Made) -> Window:
 
 @pytest.fixture(scope="module")
 def encoding(window: Window) -> Encoding:
-    return derive(window, settings(), Content(4, 6, 9, 8))[0]
+    return derive(window, settings(), ContentWidths(4, 6, 9, 8))[0]
 
 
 def test_fields_come_from_columns(encoding: Encoding) -> None:
@@ -63,7 +63,7 @@ def test_edges_and_keys_come_from_training_days_alone(made: Made, tmp_path: Path
     table = pq.read_table(file)
     at = table.schema.get_field_index("u_buys_30d")
     pq.write_table(table.set_column(at, table.schema.field(at), [np.full(len(table), 1e9)]), file)
-    again = derive(Window(other), settings(), Content(4, 6, 9, 8))[0]
+    again = derive(Window(other), settings(), ContentWidths(4, 6, 9, 8))[0]
     assert again.vocabularies == encoding.vocabularies
     assert all(np.array_equal(again.edges[t], encoding.edges[t]) for t in encoding.edges)
     assert encoding.edges["u_buys_30d"].max() < 1e9
@@ -85,7 +85,7 @@ def test_a_warm_vocabulary_grows_and_keeps_its_order(window: Window, encoding: E
         encoding.fields, encoding.lengths, {**encoding.vocabularies, "user_id": {"gone": 1, "u7": 2}},
         {**encoding.edges, "u_buys_30d": np.array([1.5], np.float32)}, encoding.content, encoding.tasks,
     )  # fmt: skip
-    now = derive(window, settings(), Content(4, 6, 9, 8), before)[0]
+    now = derive(window, settings(), ContentWidths(4, 6, 9, 8), before)[0]
     assert list(now.vocabularies["user_id"])[:2] == ["gone", "u7"]
     assert len(now.vocabularies["user_id"]) == len(encoding.vocabularies["user_id"]) + 1
     assert now.edges["u_buys_30d"].tolist() == [1.5]
@@ -154,7 +154,7 @@ def test_histories_keep_the_newest_and_pad_in_front(counts: list[int], length: i
 
 
 def _stream(window: Window, encoding: Encoding, **values: Any) -> Stream:
-    part = Slice(tuple(window.training), **values.pop("part", {}))
+    part = RequestSlice(tuple(window.training), **values.pop("part", {}))
     items = item_table(window.folder / "items.parquet", encoding)
     return Stream(part, encoding, items, 8, **values)
 
@@ -198,7 +198,9 @@ def test_time_bounds_and_maturity(window: Window, encoding: Encoding, made: Made
     early, late = ({"end": middle}, {"start": middle})
     count = [_stream(window, encoding, part=part).total() for part in (early, late)]
     assert sum(count) == len(times) and count[0] == (times < middle).sum()
-    day_d = Stream(Slice(tuple(window.evaluation)), encoding, item_table(window.folder / "items.parquet", encoding), 8)
+    day_d = Stream(
+        RequestSlice(tuple(window.evaluation)), encoding, item_table(window.folder / "items.parquet", encoding), 8
+    )
     assert day_d.total() == 0, "immature requests are left out, not taken for negatives"
     replayed = _stream(window, encoding, part={"replay_before": middle, "replay_share": 0.2}).total()
     assert count[1] < replayed < len(times)

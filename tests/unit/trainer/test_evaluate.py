@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from features.errors import DataError
 from tests.trainer.windows import Made, make_window
 from trainer.data.window import Window
-from trainer.evaluate.figures import Comparison, Figures, Quality, Slice
+from trainer.evaluate.figures import Comparison, DaySlice, Figures, Quality
 from trainer.evaluate.gate import blessed, judge
 from trainer.evaluate.metrics import (
     Interval,
@@ -106,19 +106,19 @@ def test_bootstrap_resamples_whole_requests() -> None:
         assert (w.reshape(4, 3) == w.reshape(4, 3)[:, :1]).all() and w.sum() == 12
 
 
-def slice_of(**values: Any) -> Slice:
+def slice_of(**values: Any) -> DaySlice:
     """100 requests, 50 positives, all unripe; the candidate predicts 10% too much."""
     found: dict[str, Any] = {"requests": 100, "candidates": 1000, "positives": 50, "positives_mature": 0}
     candidate = Quality(0.7, 0.6, 0.18, values.pop("calibration", 1.1), values.pop("mature", None))
     rivals = {"incumbent": Quality(0.69, 0.6, 0.2, 1.0, None), "popularity": Quality(0.65, 0.6, 0.2, 1.0, None)}
-    return Slice(**found | values, of={"candidate": candidate, **rivals})
+    return DaySlice(**found | values, of={"candidate": candidate, **rivals})
 
 
 GOOD = Comparison({"all": Interval(0.01, 0.001, 0.02)}, {"all": Interval(-0.001, -0.003, 0.001)})
 ROLES = ("candidate", "incumbent", "popularity")
 
 
-def figures(everything: Slice | None = None, roles: tuple[str, ...] = ROLES, **over: Comparison | None) -> Figures:
+def figures(everything: DaySlice | None = None, roles: tuple[str, ...] = ROLES, **over: Comparison | None) -> Figures:
     compared = {"incumbent": GOOD, "popularity": GOOD, **over}
     return Figures(
         "cvr", "w", {role: role for role in roles}, 0.0, {"all": everything or slice_of()},

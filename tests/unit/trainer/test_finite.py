@@ -20,7 +20,7 @@ from features.errors import DataError, UsageError
 from tests.trainer.run import make_job, one_worker
 from tests.trainer.windows import Made, make_window, sha
 from trainer.bundle import make_bundle
-from trainer.checkpoints import Checkpoints, State, read_full
+from trainer.checkpoints import Checkpoints, TrainingState, read_full
 from trainer.data.stream import Step
 from trainer.data.window import Window
 from trainer.job import Job, prepare
@@ -32,7 +32,7 @@ from trainer.train import Run, accept_best, train
 
 pytestmark = pytest.mark.slow
 
-AT = 5  # the batch that is harmed; the look after batch 3 found a best checkpoint
+AT = 5  # the batch that is harmed; the validation after batch 3 found a best checkpoint
 NAN = math.nan
 
 
@@ -44,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def job_of(made: Made, folder: Path, model: str = "deepfm", recipe: dict[str, Any] | None = None, **more: Any) -> Job:
     small = {"width": 4, "hidden": [4]}
-    settings = {"epochs": 1, "evaluations": 2, "checkpoint_batches": 2, **more}
+    settings = {"epochs": 1, "validations_per_epoch": 2, "checkpoint_batches": 2, **more}
     return make_job(made, folder, model, recipe or small, **settings)
 
 
@@ -73,7 +73,7 @@ def table(patch: pytest.MonkeyPatch) -> None:
     """A row turns NaN in the batch before a checkpoint, as a fused optimiser would leave it."""
     step = Run.step
 
-    def poisoned(self: Run, batch: Step, state: State) -> None:
+    def poisoned(self: Run, batch: Step, state: TrainingState) -> None:
         step(self, batch, state)
         if state.step == AT + 1:
             (weight,) = (w for n, w in self.model.state_dict().items() if n.endswith("main__user_id.weight"))
@@ -87,7 +87,7 @@ def embedding(patch: pytest.MonkeyPatch) -> None:
     """The same before a batch reads it: every request has a zone."""
     step = Run.step
 
-    def poisoned(self: Run, batch: Step, state: State) -> None:
+    def poisoned(self: Run, batch: Step, state: TrainingState) -> None:
         if state.step == AT - 1:
             (weight,) = (w for n, w in self.model.state_dict().items() if n.endswith("main__ctx_zone.weight"))
             held = weight.local_shards()[0].tensor if hasattr(weight, "local_shards") else weight
@@ -98,14 +98,14 @@ def embedding(patch: pytest.MonkeyPatch) -> None:
 
 
 def logit(patch: pytest.MonkeyPatch) -> None:
-    """The second look at the held-out requests meets it."""
-    forward, looks = DeepFM.forward, [0]
+    """The second validation run meets it."""
+    forward, validations = DeepFM.forward, [0]
 
     def changed(self: DeepFM, batch: Batch) -> dict[str, Tensor]:
         found = forward(self, batch)
         if self.training:
-            looks[0] += 1
-        elif looks[0] > 3:
+            validations[0] += 1
+        elif validations[0] > 3:
             found["cvr"] = found["cvr"].index_fill(0, torch.tensor([2]), NAN)
         return found
 
@@ -123,7 +123,11 @@ def logit(patch: pytest.MonkeyPatch) -> None:
             r"the loss cvr, for the embedding of ctx_zone 'z1', is not finite: requests of batch 5 = \['r",
             None,
         ),
-        (logit, r"the logit cvr of held-out requests is not finite: requests of the look after batch 6 = \['r", True),
+        (
+            logit,
+            r"the logit cvr of held-out requests is not finite: requests of the validation after batch 6 = \['r",
+            True,
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -33,7 +33,7 @@ def test_stored_vectors_score_as_the_items_do(tmp_path: Path) -> None:
     bundles = {}
     with one_worker(tmp_path):
         for name in ("marn", "lr"):
-            job = make_job(made, tmp_path, name, recipe if name == "marn" else None, epochs=1, evaluations=1)
+            job = make_job(made, tmp_path, name, recipe if name == "marn" else None, epochs=1, validations_per_epoch=1)
             train(job)
             bundles[name] = tmp_path / "bundles" / make_bundle(job, tmp_path / "bundles")
     scorer, files = Scorer(bundles["marn"]), Window(made.window).evaluation

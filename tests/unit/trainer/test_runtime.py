@@ -52,7 +52,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runtime")
     made = make_window(root, requests_a_day=12, days=2, items=30, candidates=5)
     recipe = {"width": 8, "heads": 2, "feed_forward": 8, "experts": 2, "top_k": 1, "history_items": 3}
-    job = make_job(made, root, "camenn", recipe, epochs=1, evaluations=1)
+    job = make_job(made, root, "camenn", recipe, epochs=1, validations_per_epoch=1)
     with one_worker(root):
         train(job)
     return root / "bundles" / make_bundle(job, root / "bundles")
@@ -73,7 +73,7 @@ def test_the_runtime_imports_what_triton_has_and_nothing_else() -> None:
 
 
 def test_code_outside_the_models_knows_none_of_them_by_name() -> None:
-    """What a model can do besides is a method of `Ranker`. Studies of some models may, and who counts popularity."""
+    """What a model can do besides is a method of `RankingModel`. Studies of some may, and who counts popularity."""
     generic = {"batch", "layers", "ranges", "ranker", "recipe", "registry", "schema"}
     models = ROOT / "trainer" / "runtime" / "models"
     assert generic < {path.stem for path in models.iterdir()}

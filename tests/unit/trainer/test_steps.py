@@ -17,7 +17,7 @@ from torch import Tensor
 from tests.models.factory import RowWiseAdagrad
 from tests.trainer.run import make_job, one_worker
 from tests.trainer.windows import Made, make_window
-from trainer.checkpoints import State
+from trainer.checkpoints import TrainingState
 from trainer.data.stream import Position, Step, Stream
 from trainer.data.window import Window
 from trainer.embeddings.sharded import initial
@@ -27,7 +27,7 @@ from trainer.runtime.lookup import Lookup
 from trainer.runtime.models.batch import Batch
 from trainer.train import Run, train
 from trainer.trainee import Trainee, total
-from trainer.validate import Seen
+from trainer.validate import Validation
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +84,7 @@ def local(value: Any) -> Tensor:
 
 def test_progress_rises_from_nothing_to_all(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model hears what share of all epochs is done before each batch, and so does the dense optimiser."""
-    job = make_job(made, tmp_path, "lr", epochs=2, evaluations=1, patience=99)
+    job = make_job(made, tmp_path, "lr", epochs=2, validations_per_epoch=1, patience=99)
     heard: list[float] = []
     rates: list[float] = []
     with one_worker(tmp_path):
@@ -119,14 +119,14 @@ def test_tensorboard_gets_the_use_of_experts(made: Made, tmp_path: Path) -> None
     )
 
     recipe = {"width": 8, "heads": 2, "feed_forward": 8, "experts": 3, "top_k": 2, "history_items": 2}
-    job = make_job(made, tmp_path, "camenn", recipe, epochs=1, evaluations=1)
+    job = make_job(made, tmp_path, "camenn", recipe, epochs=1, validations_per_epoch=1)
     job = replace(job, log=str(tmp_path / "log"))
     with one_worker(tmp_path):
         result = train(job)
     board = EventAccumulator(str(tmp_path / "log" / job.id))
     board.Reload()
     tags = set(board.Tags()["scalars"])
-    assert {"loss/cvr", "loss/ita", "loss/tia", "held_out/loss"} <= tags
+    assert {"loss/cvr", "loss/ita", "loss/tia", "val/log_loss"} <= tags
     assert {f"expert_use/cvr/{expert}" for expert in range(3)} <= tags
     shares = [[event.value for event in board.Scalars(f"expert_use/cvr/{expert}")] for expert in range(3)]
     assert all(sum(step) == pytest.approx(2.0) for step in zip(*shares, strict=True))
@@ -134,27 +134,27 @@ def test_tensorboard_gets_the_use_of_experts(made: Made, tmp_path: Path) -> None
 
 
 def test_what_is_held_out_is_never_trained_on(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training and looks share the mature requests out between them, the looks' after the others in time."""
-    job = make_job(made, tmp_path, "lr", epochs=1, evaluations=1)
+    """Training and validation share the mature requests out between them, validation's after the others in time."""
+    job = make_job(made, tmp_path, "lr", epochs=1, validations_per_epoch=1)
     trained: list[str] = []
-    looked: list[str] = []
+    validated: list[str] = []
     step = Run.step
 
-    def counted(self: Run, batch: Step, state: State) -> None:
+    def counted(self: Run, batch: Step, state: TrainingState) -> None:
         trained.extend(batch.batch_ids)
         step(self, batch, state)
 
-    def seen(_: Any, stream: Stream, __: str) -> Seen:
-        looked.extend(name for batch in stream.epoch() for name in batch.batch_ids)
-        return Seen(1.0, None)
+    def seen(_: Any, stream: Stream, __: str) -> Validation:
+        validated.extend(name for batch in stream.epoch() for name in batch.batch_ids)
+        return Validation(1.0, None)
 
     monkeypatch.setattr(Run, "step", counted)
-    monkeypatch.setattr("trainer.train.look", seen)
+    monkeypatch.setattr("trainer.train.validate", seen)
     with one_worker(tmp_path):
         train(job)
     rows = [row for path in Window(made.window).training for row in pq.read_table(path).to_pylist()]
     times = {row["request_id"]: row["event_time"] for row in rows if row["mature"]}
-    held_out = set(looked)
+    held_out = set(validated)
     assert set(trained) | held_out == set(times) and not set(trained) & held_out
     assert max(times[name] for name in trained) < min(times[name] for name in held_out)
     whole = max(times.values()) - min(times.values())
@@ -162,15 +162,15 @@ def test_what_is_held_out_is_never_trained_on(made: Made, tmp_path: Path, monkey
 
 
 def test_looks_without_gain_end_the_training(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After `train.patience` of them, with the best look as the result."""
+    """After `train.patience` of them, with the best validation as the result."""
     losses = iter([0.5, 0.4, 0.41, 0.39, 0.42, 0.40, 0.43, 0.44])
-    monkeypatch.setattr("trainer.train.look", lambda *_: Seen(next(losses), 0.5))
-    job = make_job(made, tmp_path, "lr", epochs=9, evaluations=1, patience=3)
+    monkeypatch.setattr("trainer.train.validate", lambda *_: Validation(next(losses), 0.5))
+    job = make_job(made, tmp_path, "lr", epochs=9, validations_per_epoch=1, patience=3)
     with one_worker(tmp_path):
         result = train(job)
-    assert [look["loss"] for look in result.looks] == [0.5, 0.4, 0.41, 0.39, 0.42, 0.40, 0.43]
-    assert result.loss == 0.39 and result.step == result.looks[3]["step"]
-    assert result.steps == result.looks[-1]["step"] and result.epochs < 9
+    assert [one["loss"] for one in result.validations] == [0.5, 0.4, 0.41, 0.39, 0.42, 0.40, 0.43]
+    assert result.loss == 0.39 and result.step == result.validations[3]["step"]
+    assert result.steps == result.validations[-1]["step"] and result.epochs < 9
 
 
 def test_two_workers_of_unequal_shares_move_as_one(made: Made, tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_progress_goes_on_where_a_training_was_interrupted(
     job = make_job(made, tmp_path, "lr", epochs=2, patience=99, negatives_kept=0.1, checkpoint_batches=1)
     step = Run.step
 
-    def interrupted(self: Run, batch: Step, state: State) -> None:
+    def interrupted(self: Run, batch: Step, state: TrainingState) -> None:
         if state.position[0] == 1:
             raise KeyboardInterrupt
         step(self, batch, state)

@@ -78,7 +78,7 @@ def made_of(root: Path) -> Made:
 
 def once_round(made: Made, root: Path, **settings: Any) -> tuple[Result, Figures]:
     """Training, bundle, popularity and evaluation."""
-    job = make_job(made, root, "lr", epochs=1, evaluations=2, **settings)
+    job = make_job(made, root, "lr", epochs=1, validations_per_epoch=2, **settings)
     with one_worker(root):
         result = train(job)
     bundles, window = root / "bundles", Window(made.window)
@@ -118,7 +118,7 @@ def test_without_anything_held_out_the_newest_weights_are_the_result(tmp_path: P
     edit(made, newest(each(mature=False)), ("requests",))
     result, _ = once_round(made, tmp_path)
     assert result.step == result.steps and result.loss is None and result.auc is None
-    assert all(look["loss"] is None for look in result.looks)
+    assert all(one["loss"] is None for one in result.validations)
 
 
 @pytest.mark.parametrize(

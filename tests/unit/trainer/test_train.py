@@ -55,7 +55,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def job_of(made: Made, folder: Path, **values: Any) -> Job:
     recipe = values.pop("recipe", {"width": 6})  # not a multiple of four: tables are padded
-    return make_job(made, folder, values.pop("model", "deepfm"), recipe, evaluations=2, checkpoint_batches=2, **values)
+    return make_job(
+        made, folder, values.pop("model", "deepfm"), recipe, validations_per_epoch=2, checkpoint_batches=2, **values
+    )
 
 
 def final(job: Job) -> dict[str, torch.Tensor]:
@@ -239,7 +241,7 @@ def test_an_incumbent_of_another_kind_is_not_carried_on(made: Made, tmp_path: Pa
     bundle = tmp_path / "bundles" / make_bundle(first, tmp_path / "bundles")
     for values, why in (({"model": "fm"}, "is a deepfm"), ({"recipe": {"width": 8}}, "another recipe")):
         plan = prepare(job_of(made, tmp_path / why.replace(" ", ""), incumbent=bundle, **values)).plan
-        assert not plan.warm and why in plan.why
+        assert not plan.warm and why in plan.warm_start_reason
 
 
 def test_served_logit_makes_up_for_thinning(made: Made, tmp_path: Path) -> None:

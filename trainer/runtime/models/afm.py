@@ -10,7 +10,7 @@ from trainer.runtime.models.batch import Batch
 from trainer.runtime.models.layers.fields import Fields, FieldsRecipe, LinearTerm, count_fields, fields_space, task_of
 from trainer.runtime.models.layers.interaction import AttentionalPairs
 from trainer.runtime.models.ranges import Fraction, Size
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.schema import Schema, Space
 
 
@@ -27,7 +27,7 @@ class AFMRecipe(FieldsRecipe):
     dropout: tuple[Fraction, Fraction] = (0.0, 0.0)
 
 
-class AFM(Ranker):
+class AFM(RankingModel):
     """ŷ = σ(w₀ + Σ w_f + pᵀ Σ_{f<g} a_fg (v_f ⊙ v_g))  (Eq. 6)."""
 
     Recipe = AFMRecipe

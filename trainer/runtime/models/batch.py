@@ -62,6 +62,31 @@ class Batch:
         ids: Field name → the indices behind `embedded` (same leading shape), for tasks that need identities.
         progress: Share of the training done, 0 to 1, for schedules.
         request_fields: Names of the fields that have one value a request.
+
+    Example:
+        Two requests. The first has three candidates and a user who bought two items; the second has two candidates and
+        a user who bought nothing. B = 2, S = 5, L = 3, D = 4::
+
+            request                0                 1
+            user_id                u0                u1           [B, D]     embedded["main"]["user_id"]
+            item_id                i0    i1    i2    i3    i4     [S, D]     embedded["main"]["item_id"]
+            request_S              0     0     0     1     1      [S]
+            buys.item_id           –     b0    b1    –  –  –      [B, L, D]  embedded["main"]["buys.item_id"]
+            masks_BL["buys"]       F     T     T     F  F  F      [B, L]
+            labels_S["cvr"]        0     1     0     0     0      [S]
+
+        >>> vectors = {"user_id": torch.ones(2, 4), "item_id": torch.ones(5, 4), "buys.item_id": torch.ones(2, 3, 4)}
+        >>> batch = Batch(
+        ...     embedded={"main": vectors},
+        ...     request_S=torch.tensor([0, 0, 0, 1, 1]),
+        ...     masks_BL={"buys": torch.tensor([[False, True, True], [False, False, False]])},
+        ...     labels_S={"cvr": torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0])},
+        ...     request_fields=frozenset({"user_id"}),
+        ... )
+        >>> batch.requests, batch.of("main", "user_id").shape, batch.of("main", "item_id").shape
+        (2, torch.Size([5, 4]), torch.Size([5, 4]))
+        >>> batch.to_candidates(batch.masks_BL["buys"].sum(dim=1)).tolist()  # items bought, for each candidate
+        [2, 2, 2, 0, 0]
     """
 
     embedded: dict[str, dict[str, Tensor]]

@@ -22,9 +22,9 @@ from trainer.runtime.models.layers.masked import masked_mean
 from trainer.runtime.models.layers.memory import Memory
 from trainer.runtime.models.layers.mixture import TransformerFrame
 from trainer.runtime.models.layers.relu_frame import ReluFrame
-from trainer.runtime.models.layers.tokens import Tokens
+from trainer.runtime.models.layers.tokens import InputTokens
 from trainer.runtime.models.ranges import Fraction, Natural, Size, Weight
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.recipe import ModelRecipe, Optimizer, RecipeError
 from trainer.runtime.models.schema import Schema, Space
 
@@ -94,7 +94,7 @@ class CameNNRecipe(ModelRecipe):
             raise RecipeError("more than there are experts", field="top_k", value=self.top_k, remedy=remedy)
 
 
-class CameNN(Ranker):
+class CameNN(RankingModel):
     """Predicts conversion (`cvr`, or the task asked for) and whether an item's text and image belong together.
 
     `forward` gives `ita` and `tia` for each candidate's own text and image; 0 (no evidence) where one is missing.
@@ -242,7 +242,7 @@ class CameNN(Ranker):
         tokens_NLD, mask_NL, text, image = self._target(content, text_N, image_N, self.alignment_form)
         nobody = tokens_NLD.new_zeros(1, 0, self.recipe.width)
         request_N = torch.zeros_like(text_N)
-        tokens = Tokens(nobody, nobody[..., 0].bool(), tokens_NLD, mask_NL, request_N, 0, text, image)
+        tokens = InputTokens(nobody, nobody[..., 0].bool(), tokens_NLD, mask_NL, request_N, 0, text, image)
         return self._score(tokens, tasks)
 
     def _own_alignment(self, content: ContentBatch, items_N: Tensor) -> dict[str, Tensor]:
@@ -277,14 +277,14 @@ class CameNN(Ranker):
         """
         return dict(self._expert_use)
 
-    def _score(self, tokens: Tokens, tasks: tuple[str, ...]) -> dict[str, Tensor]:
+    def _score(self, tokens: InputTokens, tasks: tuple[str, ...]) -> dict[str, Tensor]:
         read = self.frame(tokens, tasks)
         self._expert_use.update(self.frame.expert_use)
         return {task: self.heads[task](read[task])[:, 0] for task in tasks}
 
     def _input(
         self, batch: Batch, rows_N: Tensor | None = None, text_N: Tensor | None = None, image_N: Tensor | None = None
-    ) -> Tokens:
+    ) -> InputTokens:
         """E_Input (Eq. 3) of all candidates, or of chosen ones with other texts and images in place of their own."""
         embedded, content, r = batch.embedded["main"], batch.content, self.recipe
         request = batch.request_S if rows_N is None else batch.request_S[rows_N]
@@ -300,7 +300,7 @@ class CameNN(Ranker):
             target = torch.cat([target, fields], dim=1)
             mask = torch.cat([mask, mask.new_ones(fields.shape[:2])], dim=1)
         user, user_mask = self._user(batch)
-        return Tokens(user, user_mask, target, mask, request, len(self._groups(self.user_fields)), text, image)
+        return InputTokens(user, user_mask, target, mask, request, len(self._groups(self.user_fields)), text, image)
 
     def _target(
         self, content: ContentBatch, text_N: Tensor, image_N: Tensor, form: Form

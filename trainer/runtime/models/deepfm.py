@@ -11,7 +11,7 @@ from trainer.runtime.models.layers.fields import Fields, FieldsRecipe, LinearTer
 from trainer.runtime.models.layers.interaction import fm_pairs
 from trainer.runtime.models.layers.mlp import MLP, Activation
 from trainer.runtime.models.ranges import Fraction, Size
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.schema import Schema, Space
 
 
@@ -32,7 +32,7 @@ class DeepFMRecipe(FieldsRecipe):
     batch_norm: bool = False
 
 
-class DeepFM(Ranker):
+class DeepFM(RankingModel):
     """ŷ = σ(y_FM + y_DNN); both read the same embeddings."""
 
     Recipe = DeepFMRecipe

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainer.runtime.models.batch import Batch
 from trainer.runtime.models.layers.content import normal
 from trainer.runtime.models.layers.masked import masked_mean
-from trainer.runtime.models.layers.modalities import Items, ModalRanker, ModalRecipe
+from trainer.runtime.models.layers.modalities import ModalItems, ModalRanker, ModalRecipe
 from trainer.runtime.models.ranges import Size
 from trainer.runtime.models.schema import Schema
 
@@ -91,7 +91,7 @@ class DMF(ModalRanker):
         self.fusion = DenseFusion(inputs, recipe.fusion)
         self.build_reader(recipe.fusion[-1])
 
-    def encode(self, items: Items, batch: Batch) -> Tensor:
+    def encode(self, items: ModalItems, batch: Batch) -> Tensor:
         """[N, last width]."""
         modalities = [items.ids_NE]
         present = [items.ids_NE.new_ones(items.ids_NE.shape[0])]

@@ -22,7 +22,7 @@ from trainer.runtime.models.layers.memory import Memory
 from trainer.runtime.models.layers.mlp import MLP
 from trainer.runtime.models.layers.packing import back, groups
 from trainer.runtime.models.ranges import Fraction, Natural, Share, Size, Weight
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.recipe import ModelRecipe, Optimizer, RecipeError
 from trainer.runtime.models.schema import Schema, Space
 
@@ -91,7 +91,7 @@ def adaptive_weights(losses_K: Tensor) -> Tensor:
     return product_K / product_K.sum()
 
 
-class FashionBERT(Ranker):
+class FashionBERT(RankingModel):
     """Matches texts with images, restores masked tokens and patches, and ranks with the items' [CLS].
 
     The paper's model has no ranking task. Here a perceptron reads the candidate's pooled [CLS], the mean of those of

@@ -10,7 +10,7 @@ from trainer.runtime.models.batch import Batch
 from trainer.runtime.models.layers.fields import Fields, FieldsRecipe, LinearTerm, count_fields, fields_space, task_of
 from trainer.runtime.models.layers.interaction import FieldAwarePairs
 from trainer.runtime.models.ranges import Size
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.recipe import RecipeError
 from trainer.runtime.models.schema import Schema, Space
 
@@ -28,7 +28,7 @@ class FFMRecipe(FieldsRecipe):
     linear: bool = True
 
 
-class FFM(Ranker):
+class FFM(RankingModel):
     """ŷ = σ(Σ_{f<g} ⟨v_{f,g}, v_{g,f}⟩ + linear part): every value has a vector for each other field."""
 
     Recipe = FFMRecipe

@@ -9,7 +9,7 @@ from torch import Tensor
 from trainer.runtime.models.batch import Batch
 from trainer.runtime.models.layers.fields import Fields, FieldsRecipe, LinearTerm, fields_space, task_of
 from trainer.runtime.models.layers.interaction import fm_pairs
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.schema import Schema, Space
 
 
@@ -18,7 +18,7 @@ class FMRecipe(FieldsRecipe):
     """Nothing beside the fields; `width` is k, the factors of an interaction."""
 
 
-class FM(Ranker):
+class FM(RankingModel):
     """ŷ = σ(w₀ + Σ_f w_f + Σ_{f<g} ⟨v_f, v_g⟩)."""
 
     Recipe = FMRecipe

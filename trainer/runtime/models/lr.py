@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trainer.runtime.models.batch import Batch
 from trainer.runtime.models.layers.fields import FieldsRecipe, LinearTerm, fields_space, task_of
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.schema import Schema, Space
 
 
@@ -17,7 +17,7 @@ class LRRecipe(FieldsRecipe):
     """A weight for each value of each field; `width` is not used."""
 
 
-class LR(Ranker):
+class LR(RankingModel):
     """ŷ = σ(b + Σ_f w_f[x_f]): one weight for each value of each field."""
 
     Recipe = LRRecipe

@@ -23,9 +23,9 @@ from trainer.runtime.models.layers.property_gru import PropertyGRU, StateAttenti
 from trainer.runtime.models.layers.reversal import reversal_strength
 from trainer.runtime.models.layers.text_cnn import TextCNN
 from trainer.runtime.models.ranges import Natural, Size, Weight
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.recipe import ModelRecipe, Optimizer, RecipeError
-from trainer.runtime.models.schema import Feature, Schema, Space
+from trainer.runtime.models.schema import ModelFeature, Schema, Space
 
 Fusion = Literal["ids", "image", "conc", "maf", "maf_adv", "maf_ddma"]
 
@@ -87,7 +87,7 @@ class MARNRecipe(ModelRecipe):
     )
 
 
-class MARN(Ranker):
+class MARN(RankingModel):
     """Fuses IDs, image, title and statistics into item representations, and reads a user's behaviours with them.
 
     A candidate field is a statistic where it was a number (`buckets`), an ID else. An item that lacks its image or
@@ -348,7 +348,7 @@ def _names(schema: Schema) -> set[str]:
     return {f.name for f in schema.group("item")}
 
 
-def _item_space(recipe: MARNRecipe, feature: Feature) -> tuple[str, int]:
+def _item_space(recipe: MARNRecipe, feature: ModelFeature) -> tuple[str, int]:
     """Space and width of a field of items; no space where the recipe does not look at it."""
     if feature.kind != "id" or recipe.fusion == "image" or (feature.buckets and recipe.fusion == "ids"):
         return "", 0

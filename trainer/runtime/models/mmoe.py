@@ -12,7 +12,7 @@ from trainer.runtime.models.layers.experts import DenseExperts
 from trainer.runtime.models.layers.fields import Fields, FieldsRecipe, count_fields, fields_space
 from trainer.runtime.models.layers.mlp import MLP
 from trainer.runtime.models.ranges import Fraction, Size
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.schema import Schema, Space
 
 
@@ -33,7 +33,7 @@ class MMoERecipe(FieldsRecipe):
     dropout: Fraction = 0.0
 
 
-class MMoE(Ranker):
+class MMoE(RankingModel):
     """y_k = h_k(Σ_i g_k(x)_i f_i(x)) with g_k(x) = softmax(W_k x)  (Eqs. 6-8)."""
 
     Recipe = MMoERecipe

@@ -11,9 +11,9 @@ from trainer.runtime.models.batch import Batch, ContentBatch
 from trainer.runtime.models.layers.attention import AdditiveAttention, masked_softmax
 from trainer.runtime.models.layers.content import normal
 from trainer.runtime.models.layers.memory import Memory
-from trainer.runtime.models.layers.modalities import Items, ModalRanker, ModalRecipe
+from trainer.runtime.models.layers.modalities import ModalItems, ModalRanker, ModalRecipe
 from trainer.runtime.models.ranges import Size
-from trainer.runtime.models.schema import Content, Schema
+from trainer.runtime.models.schema import ContentWidths, Schema
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class FilteredContent(nn.Module):
         attention: Width of the attention networks.
     """
 
-    def __init__(self, content: Content, width: int, attention: int) -> None:
+    def __init__(self, content: ContentWidths, width: int, attention: int) -> None:
         super().__init__()
         self.word = nn.Linear(content.text_width, width)
         self.patch = nn.Linear(content.image_width, width)
@@ -75,7 +75,7 @@ class MMSS(ModalRanker):
             self.score = nn.Linear(recipe.token_attention, 1, bias=False)
         self.build_reader(recipe.item_width)
 
-    def encode(self, items: Items, batch: Batch) -> Tensor:
+    def encode(self, items: ModalItems, batch: Batch) -> Tensor:
         """[N, item_width]."""
         ids_NH = torch.tanh(self.of_ids(items.ids_NE))
         if self.tokens is None or items.rows_N is None:

@@ -14,7 +14,7 @@ from trainer.runtime.models.layers.content import normal
 from trainer.runtime.models.layers.convolution import convolve
 from trainer.runtime.models.layers.memory import Memory
 from trainer.runtime.models.layers.mlp import MLP, Dropout
-from trainer.runtime.models.layers.modalities import Items, ModalRanker, ModalRecipe
+from trainer.runtime.models.layers.modalities import ModalItems, ModalRanker, ModalRecipe
 from trainer.runtime.models.ranges import Fraction, Natural, Size
 from trainer.runtime.models.schema import Schema
 
@@ -94,7 +94,7 @@ class NAML(ModalRanker):
         else:
             self.bias = nn.Parameter(torch.zeros(()))
 
-    def encode(self, items: Items, batch: Batch) -> Tensor:
+    def encode(self, items: ModalItems, batch: Batch) -> Tensor:
         """[N, filters]."""
         views = [torch.relu(self.of_ids(items.ids_NE))]
         masks = [torch.ones_like(views[0][:, 0], dtype=torch.bool)]

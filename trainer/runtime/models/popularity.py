@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trainer.runtime.models.batch import Batch
 from trainer.runtime.models.ranges import Weight
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.recipe import ModelRecipe
 from trainer.runtime.models.schema import Schema, Space
 
@@ -27,7 +27,7 @@ class PopularityRecipe(ModelRecipe):
     prior: Weight = 20.0
 
 
-class Popularity(Ranker):
+class Popularity(RankingModel):
     """Looks the logit of each item up; row 0 has the mean item's.
 
     Args:

@@ -15,7 +15,7 @@ from trainer.runtime.models.recipe import ModelRecipe
 from trainer.runtime.models.schema import Schema, Space
 
 
-class Ranker(nn.Module):
+class RankingModel(nn.Module):
     """A model that scores the candidates of requests.
 
     A subclass sets `Recipe`, a frozen dataclass derived from `ModelRecipe` with a default for every field, and takes
@@ -75,13 +75,13 @@ class Ranker(nn.Module):
         """
         raise NotImplementedError
 
-    def remember(self, on: bool = True) -> None:
+    def cache_content(self, on: bool = True) -> None:
         """Compute what depends on an item's content alone once an item: for weights that stay, as in service.
 
         The keys of contents must stay with their content.
 
         Args:
-            on: False forgets all, before the weights change.
+            on: False drops the cache, before the weights change.
         """
         for module in self.modules():
             if isinstance(module, Memory):

@@ -21,14 +21,14 @@ from trainer.runtime.models.mmoe import MMoE
 from trainer.runtime.models.mmss import MMSS
 from trainer.runtime.models.naml import NAML
 from trainer.runtime.models.popularity import Popularity
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.recipe import ModelRecipe, RecipeError, load
 from trainer.runtime.models.schema import Schema
 from trainer.runtime.models.wide_deep import WideDeep
 from trainer.runtime.models.xdeepfm import XDeepFM
 from trainer.runtime.models.youtubenet import YoutubeNet
 
-REGISTRY: dict[str, type[Ranker]] = {
+REGISTRY: dict[str, type[RankingModel]] = {
     "camenn": CameNN,
     "fashionbert": FashionBERT,
     "marn": MARN,
@@ -51,10 +51,10 @@ REGISTRY: dict[str, type[Ranker]] = {
 }
 
 # Not trained but counted over a window (`trainer/popularity.py`): a bundle holds it all the same.
-COUNTED: dict[str, type[Ranker]] = {"popularity": Popularity}
+COUNTED: dict[str, type[RankingModel]] = {"popularity": Popularity}
 
 
-def model_class(name: str) -> type[Ranker]:
+def model_class(name: str) -> type[RankingModel]:
     """The class of a registered model.
 
     Raises:
@@ -67,7 +67,7 @@ def model_class(name: str) -> type[Ranker]:
     return REGISTRY[name]
 
 
-def bundled_class(name: str) -> type[Ranker]:
+def bundled_class(name: str) -> type[RankingModel]:
     """The class of a model that a bundle holds: a registered one, or one that is counted.
 
     Raises:
@@ -91,7 +91,7 @@ def parse_recipe(name: str, recipe: Mapping[str, object] | None = None) -> Model
     return load(model_class(name).Recipe, recipe)
 
 
-def build(name: str, schema: Schema, recipe: Mapping[str, object] | None = None) -> Ranker:
+def build(name: str, schema: Schema, recipe: Mapping[str, object] | None = None) -> RankingModel:
     """A new model with random weights.
 
     Args:

@@ -14,7 +14,7 @@ Group = Literal["user", "context", "item", "cross"]
 
 
 @dataclass(frozen=True)
-class Feature:
+class ModelFeature:
     """One field.
 
     Args:
@@ -49,11 +49,11 @@ class Sequence:
 
     name: str
     length: int
-    features: tuple[Feature, ...]
+    features: tuple[ModelFeature, ...]
 
 
 @dataclass(frozen=True)
-class Content:
+class ContentWidths:
     """Widths of the frozen encoders' outputs.
 
     Args:
@@ -78,14 +78,35 @@ class Schema:
         sequences: Histories; empty for flat sets.
         content: Widths of text and image tokens, or None where there is no content.
         tasks: Labels the data have, such as `cvr` and `ctr`.
+
+    Example:
+        The inputs of the batch in `Batch`'s example: a user, an item, and a history of at most three bought items,
+        which share the candidates' table::
+
+            group   field          table    rows   one value a
+            user    user_id        user_id  101    request              [B]
+            item    item_id        item_id  1001   candidate            [S]
+            item    buys.item_id   item_id  1001   place of a history   [B, L]
+
+        >>> schema = Schema(
+        ...     features=(
+        ...         ModelFeature("user_id", "user", "user_id", 101),
+        ...         ModelFeature("item_id", "item", "item_id", 1001),
+        ...     ),
+        ...     sequences=(Sequence("buys", 3, (ModelFeature("buys.item_id", "item", "item_id", 1001),)),),
+        ... )
+        >>> [feature.name for feature in schema.group("item")]
+        ['item_id']
+        >>> [feature.name for feature in schema.all_features()]
+        ['user_id', 'item_id', 'buys.item_id']
     """
 
-    features: tuple[Feature, ...]
+    features: tuple[ModelFeature, ...]
     sequences: tuple[Sequence, ...] = ()
-    content: Content | None = None
+    content: ContentWidths | None = None
     tasks: tuple[str, ...] = ("cvr",)
 
-    def group(self, *groups: Group) -> tuple[Feature, ...]:
+    def group(self, *groups: Group) -> tuple[ModelFeature, ...]:
         """The fields of some groups, in order."""
         return tuple(feature for feature in self.features if feature.group in groups)
 
@@ -93,7 +114,7 @@ class Schema:
         """The history of that name, if the data have it."""
         return next((sequence for sequence in self.sequences if sequence.name == name), None)
 
-    def all_features(self) -> tuple[Feature, ...]:
+    def all_features(self) -> tuple[ModelFeature, ...]:
         """Fields of requests, candidates and histories."""
         return self.features + tuple(feature for sequence in self.sequences for feature in sequence.features)
 

@@ -10,7 +10,7 @@ from trainer.runtime.models.batch import Batch
 from trainer.runtime.models.layers.fields import Fields, FieldsRecipe, LinearTerm, count_fields, fields_space, task_of
 from trainer.runtime.models.layers.mlp import MLP, Activation
 from trainer.runtime.models.ranges import Fraction, Size
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.schema import Schema, Space
 
 
@@ -31,7 +31,7 @@ class WideDeepRecipe(FieldsRecipe):
     batch_norm: bool = False
 
 
-class WideDeep(Ranker):
+class WideDeep(RankingModel):
     """ŷ = σ(wide(x) + deep(embeddings of x) + b), learned jointly."""
 
     Recipe = WideDeepRecipe

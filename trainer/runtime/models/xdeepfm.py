@@ -12,7 +12,7 @@ from trainer.runtime.models.layers.fields import Fields, FieldsRecipe, LinearTer
 from trainer.runtime.models.layers.interaction import CIN
 from trainer.runtime.models.layers.mlp import MLP, Activation
 from trainer.runtime.models.ranges import Fraction, Size
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.recipe import RecipeError
 from trainer.runtime.models.schema import Schema, Space
 
@@ -46,7 +46,7 @@ class XDeepFMRecipe(FieldsRecipe):
             raise RecipeError("out of range", field="cin", value=(), remedy="name the maps of a layer, or use deepfm")
 
 
-class XDeepFM(Ranker):
+class XDeepFM(RankingModel):
     """ŷ = σ(w_linearᵀ a + w_dnnᵀ x_dnn + w_cinᵀ p⁺ + b)  (Eq. 10)."""
 
     Recipe = XDeepFMRecipe

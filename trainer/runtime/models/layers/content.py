@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from trainer.runtime.models.batch import ContentBatch
 from trainer.runtime.models.layers.masked import masked_mean
-from trainer.runtime.models.schema import Content
+from trainer.runtime.models.schema import ContentWidths
 
 
 def normal(x: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ class PooledContent(nn.Module):
         width: Width D of the result.
     """
 
-    def __init__(self, content: Content, width: int) -> None:
+    def __init__(self, content: ContentWidths, width: int) -> None:
         super().__init__()
         self.text = nn.Linear(content.text_width, width, bias=False)
         self.image = nn.Linear(content.image_width, width, bias=False)

@@ -16,7 +16,7 @@ from trainer.runtime.models.layers.content import PooledContent
 from trainer.runtime.models.layers.masked import masked_mean
 from trainer.runtime.models.ranges import Size, Weight
 from trainer.runtime.models.recipe import ModelRecipe, Optimizer, RecipeError
-from trainer.runtime.models.schema import Feature, Schema, Space
+from trainer.runtime.models.schema import ModelFeature, Schema, Space
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def check_fields(schema: Schema, recipe: InputRecipe) -> None:
         raise RecipeError("no such field", field="fields", value=unknown, remedy=f"use some of: {', '.join(names)}")
 
 
-def chosen(schema: Schema, recipe: FieldsRecipe) -> tuple[tuple[Feature, ...], tuple[Feature, ...]]:
+def chosen(schema: Schema, recipe: FieldsRecipe) -> tuple[tuple[ModelFeature, ...], tuple[ModelFeature, ...]]:
     """Fields of request and candidate, and fields of histories, that the recipe lets in.
 
     Raises:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from trainer.runtime.models.batch import ContentBatch
 from trainer.runtime.models.layers.content import normal
 from trainer.runtime.models.layers.masked import masked_mean
-from trainer.runtime.models.schema import Content
+from trainer.runtime.models.schema import ContentWidths
 
 Form = Literal["tokens", "modalities", "item"]
 
@@ -49,7 +49,7 @@ class ItemTokens(nn.Module):
         width: Width of tokens (n_E).
     """
 
-    def __init__(self, content: Content | None, width: int) -> None:
+    def __init__(self, content: ContentWidths | None, width: int) -> None:
         super().__init__()
         self.content = content
         self.cls = vectors(1, width)

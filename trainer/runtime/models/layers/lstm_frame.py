@@ -15,7 +15,7 @@ from trainer.runtime.models.layers.gates import TopKGate
 from trainer.runtime.models.layers.masked import masked_mean
 from trainer.runtime.models.layers.mixture import add_expert, chosen
 from trainer.runtime.models.layers.mlp import Dropout
-from trainer.runtime.models.layers.tokens import Tokens
+from trainer.runtime.models.layers.tokens import InputTokens
 
 
 class LstmFrame(nn.Module):
@@ -38,7 +38,7 @@ class LstmFrame(nn.Module):
         self.gates = nn.ModuleDict({task: TopKGate(width, experts, top_k) for task in tasks})
         self.expert_use: dict[str, Tensor] = {}
 
-    def forward(self, tokens: Tokens, tasks: Sequence[str]) -> dict[str, Tensor]:
+    def forward(self, tokens: InputTokens, tasks: Sequence[str]) -> dict[str, Tensor]:
         """As `TransformerFrame.forward`: task → the last state of its tower, [S, D]."""
         x_SLD, mask_SL = tokens.in_order()
         weights = {task: self.gates[task](masked_mean(x_SLD, mask_SL)) for task in tasks}

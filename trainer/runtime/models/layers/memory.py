@@ -17,9 +17,9 @@ KEPT = 200_000  # contents of which vectors are kept, at most
 
 
 class Memory(nn.Module):
-    """Vectors of contents, remembered by the keys of text and image once `begin` was called; before, nothing is.
+    """Vectors of contents, cached by the keys of text and image once `begin` was called; before, nothing is.
 
-    It has no weights and no state that a checkpoint would hold. In training mode nothing is remembered.
+    It has no weights and no state that a checkpoint would hold. In training mode nothing is cached.
 
     Args:
         limit: Contents kept, at most; beyond it all are forgotten.
@@ -36,7 +36,7 @@ class Memory(nn.Module):
         self._place, self._known = {}, None
 
     def end(self) -> None:
-        """Forget, and remember no more: the weights will change."""
+        """Drop the cache, and cache no more: the weights will change."""
         self._place, self._known = None, None
 
     def forward(

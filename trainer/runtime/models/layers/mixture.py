@@ -14,7 +14,7 @@ from trainer.runtime.models.layers.encoder import EncoderBlock, KeysValues
 from trainer.runtime.models.layers.gates import TopKGate
 from trainer.runtime.models.layers.masked import masked_mean
 from trainer.runtime.models.layers.packing import Group, back, groups
-from trainer.runtime.models.layers.tokens import Tokens
+from trainer.runtime.models.layers.tokens import InputTokens
 
 CHUNK = 256  # candidates encoded at once outside training: bounds memory for lists of a thousand
 
@@ -63,7 +63,7 @@ class TransformerFrame(nn.Module):
         self.user_gates = nn.ModuleDict({task: TopKGate(width, experts, top_k) for task in prefix or ()})
         self.expert_use: dict[str, Tensor] = {}
 
-    def gate_weights(self, tokens: Tokens, tasks: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def gate_weights(self, tokens: InputTokens, tasks: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Weights of the experts by task: [B, M] for the user's side (with `prefix`), [S, M] for the candidates."""
         own_SD = masked_mean(tokens.own_SCD, tokens.own_mask_SC)
         if not self.prefix:
@@ -75,7 +75,7 @@ class TransformerFrame(nn.Module):
             {task: self.gates[task](both_SE) for task in tasks},
         )
 
-    def forward(self, tokens: Tokens, tasks: Sequence[str]) -> dict[str, Tensor]:
+    def forward(self, tokens: InputTokens, tasks: Sequence[str]) -> dict[str, Tensor]:
         """Encode candidates.
 
         Args:
@@ -95,7 +95,7 @@ class TransformerFrame(nn.Module):
         parts = [self._candidates(tokens, group, user, weights) for group in found]
         return {task: back([part[task] for part in parts], found) for task in tasks}
 
-    def _user_side(self, tokens: Tokens, user_weights: dict[str, Tensor], weights: dict[str, Tensor]) -> _UserSide:
+    def _user_side(self, tokens: InputTokens, user_weights: dict[str, Tensor], weights: dict[str, Tensor]) -> _UserSide:
         """Keys and values of the user's side for the shared bottom, the chosen experts and the towers."""
         mask_BU = tokens.user_mask_BU
         shared = self.shared.keys_values(tokens.user_BUD, mask_BU)
@@ -115,7 +115,7 @@ class TransformerFrame(nn.Module):
         return _UserSide(shared, experts, towers)
 
     def _candidates(
-        self, tokens: Tokens, group: Group, user: _UserSide | None, weights: dict[str, Tensor]
+        self, tokens: InputTokens, group: Group, user: _UserSide | None, weights: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         own_SCD, mask_SC, request_S = group.of(tokens.own_SCD), group.mask_RK, tokens.request_S[group.row_R]
         weights = {task: w[group.row_R] for task, w in weights.items()}

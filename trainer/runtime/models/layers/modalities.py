@@ -21,7 +21,7 @@ from trainer.runtime.models.layers.histories import HistoryRecipe, read_sequence
 from trainer.runtime.models.layers.mlp import MLP
 from trainer.runtime.models.layers.sequence_ranker import plain_fields, shorten
 from trainer.runtime.models.ranges import Fraction, Size
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.recipe import RecipeError
 from trainer.runtime.models.schema import Schema, Space
 
@@ -44,7 +44,7 @@ class ModalRecipe(HistoryRecipe):
 
 
 @dataclass(frozen=True)
-class Items:
+class ModalItems:
     """All items of a batch in one row.
 
     Args:
@@ -70,7 +70,7 @@ class Items:
         return x_NH[: self.candidates], past
 
 
-class ModalRanker(Ranker):
+class ModalRanker(RankingModel):
     """Items fused from IDs, text and image; a GRU over each history, attended by the candidate; an MLP.
 
     A subclass calls `build_reader` with the width of its items and implements `encode`.
@@ -109,11 +109,11 @@ class ModalRanker(Ranker):
         """As for every model, and histories no longer than the recipe lets them be."""
         return shorten(super().reads(schema, recipe), recipe)
 
-    def encode(self, items: Items, batch: Batch) -> Tensor:
+    def encode(self, items: ModalItems, batch: Batch) -> Tensor:
         """Representations of all items, [N, H]."""
         raise NotImplementedError
 
-    def items(self, batch: Batch) -> Items:
+    def items(self, batch: Batch) -> ModalItems:
         """All items of the batch."""
         embedded, newest = batch.embedded["main"], -self.recipe.history_items
         ids = [torch.cat([embedded[name] for name in self.ids], 1)]
@@ -126,7 +126,7 @@ class ModalRanker(Ranker):
             if self.content is not None and batch.content is not None:
                 rows.append(batch.content.history_BL[sequence.name][:, newest:][mask_BL])
             masks[sequence.name] = mask_BL
-        return Items(torch.cat(ids), torch.cat(rows) if rows else None, batch.request_S.shape[0], masks)
+        return ModalItems(torch.cat(ids), torch.cat(rows) if rows else None, batch.request_S.shape[0], masks)
 
     def property(self, batch: Batch, sequence: str) -> list[Tensor]:
         """Properties of the behaviours of a history, [B, L, D] each."""
@@ -146,7 +146,7 @@ class ModalRanker(Ranker):
         other = len(self.fields.names) * recipe.width
         self.mlp = MLP(other + width * (1 + len(inputs)), recipe.hidden, output=1, dropout=recipe.dropout)
 
-    def read(self, items: Items, x_NH: Tensor, batch: Batch) -> Tensor:
+    def read(self, items: ModalItems, x_NH: Tensor, batch: Batch) -> Tensor:
         """Candidates and what they find in each history, [S, H · (1 + histories)]."""
         target_SH, past = items.split(x_NH)
         parts = [target_SH]

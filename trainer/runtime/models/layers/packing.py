@@ -36,7 +36,7 @@ class Group:
 
 
 def groups(mask_NL: Tensor, largest: int | None = None) -> list[Group]:
-    """All sequences, by length, in a few groups of equal size.
+    """Length bucketing: all sequences, by length, in a few groups of equal size.
 
     For networks in which a token's place does not count and masked tokens are not read.
 

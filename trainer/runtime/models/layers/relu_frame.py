@@ -15,7 +15,7 @@ from trainer.runtime.models.layers.gates import TopKGate
 from trainer.runtime.models.layers.masked import masked_mean
 from trainer.runtime.models.layers.mixture import add_expert, chosen
 from trainer.runtime.models.layers.mlp import Dropout
-from trainer.runtime.models.layers.tokens import Tokens
+from trainer.runtime.models.layers.tokens import InputTokens
 
 
 class ReluFrame(nn.Module):
@@ -53,7 +53,7 @@ class ReluFrame(nn.Module):
         self.gates = nn.ModuleDict({task: TopKGate(flat, experts, top_k) for task in tasks})
         self.expert_use: dict[str, Tensor] = {}
 
-    def forward(self, tokens: Tokens, tasks: Sequence[str]) -> dict[str, Tensor]:
+    def forward(self, tokens: InputTokens, tasks: Sequence[str]) -> dict[str, Tensor]:
         """As `TransformerFrame.forward`: task → what its tower gives, [S, D]."""
         flat_SF = self._flat(tokens)
         weights = {task: self.gates[task](flat_SF) for task in tasks}
@@ -66,7 +66,7 @@ class ReluFrame(nn.Module):
                 add_expert(mixed, weights, j, rows, expert(x_SE[rows]))
         return {task: self.towers[task](x) for task, x in mixed.items()}
 
-    def _flat(self, tokens: Tokens) -> Tensor:
+    def _flat(self, tokens: InputTokens) -> Tensor:
         own, mask, cut = tokens.own_SCD, tokens.own_mask_SC, tokens.image.stop
         user, user_mask, f = tokens.user_BUD, tokens.user_mask_BU, tokens.user_fields
         history_BD = masked_mean(user[:, f:], user_mask[:, f:])

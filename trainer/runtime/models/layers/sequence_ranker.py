@@ -20,7 +20,7 @@ from trainer.runtime.models.layers.histories import (
     read_sequences,
     sequence_space,
 )
-from trainer.runtime.models.ranker import Ranker
+from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.schema import Schema, Space
 
 
@@ -35,7 +35,7 @@ def shorten(schema: Schema, recipe: HistoryRecipe) -> Schema:
     return replace(schema, sequences=tuple(replace(s, length=lengths[s.name]) for s in schema.sequences))
 
 
-class SequenceRanker(Ranker):
+class SequenceRanker(RankingModel):
     """Fields of request, candidate and crosses, and the histories, in one space `main`.
 
     A subclass turns each history into vectors and concatenates them with `other`.

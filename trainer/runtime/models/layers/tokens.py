@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Tokens:
+class InputTokens:
     """E_Input in two parts.
 
     Args:
@@ -35,11 +35,11 @@ class Tokens:
     text: slice
     image: slice
 
-    def joined(self) -> Tokens:
+    def joined(self) -> InputTokens:
         """The same with the user's tokens repeated behind those of each candidate, for joint attention."""
         own = torch.cat([self.own_SCD, self.user_BUD.index_select(0, self.request_S)], dim=1)
         mask = torch.cat([self.own_mask_SC, self.user_mask_BU.index_select(0, self.request_S)], dim=1)
-        return Tokens(
+        return InputTokens(
             self.user_BUD[:, :0], self.user_mask_BU[:, :0], own, mask, self.request_S, 0, self.text, self.image
         )
 
