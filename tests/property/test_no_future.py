@@ -17,7 +17,7 @@ from features.store.snapshot import snapshots
 from features.times import DAY, HOUR, MINUTE
 from tests.lake import Lake, us
 
-FEATURES = FeatureSettings.model_validate({})
+FEATURES = FeatureSettings()
 TODAY = dt.date(2026, 1, 8)
 CUT = us("01-09 02:00")
 NOON = us("01-08 14:00")

@@ -27,9 +27,7 @@ KILLED, ENDED = -signal.SIGKILL, -signal.SIGTERM
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     """A training of which nothing is read but its folder."""
-    return Job(
-        "w", None, str(tmp_path / "checkpoints"), "lr", checked_recipe("lr", {}), TrainSettings.model_validate({})
-    )
+    return Job("w", None, str(tmp_path / "checkpoints"), "lr", checked_recipe("lr", {}), TrainSettings())
 
 
 def checkpoint(job: Job, step: int) -> None:
