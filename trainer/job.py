@@ -25,7 +25,7 @@ from trainer.runtime.scorer import load_items, save_items
 from trainer.settings import TrainSettings
 from trainer.tokens import TokenStore
 
-FORMAT = 4  # counted up when the same job would end in other weights
+FORMAT = 5  # counted up when the same job would end in other weights, or its checkpoints look otherwise
 
 
 @dataclass(frozen=True)
