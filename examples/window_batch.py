@@ -42,7 +42,7 @@ def first_batch(folder: Path, model: str, requests: int = 16) -> Batch:
     store = folder.resolve().parents[1] / "tokens" / encoder if encoder else None
     tokens = TokenStore(store) if store and store.exists() else None
     # Vocabularies and bucket edges come from the training days: 0 is what they lack.
-    whole, _ = derive(window, TrainSettings.model_validate({}), tokens.widths if tokens else None)
+    whole, _ = derive(window, TrainSettings(), tokens.widths if tokens else None)
     kind, recipe = model_class(model), parse_recipe(model, {})
     encoding = whole.narrowed(kind.reads(whole.schema, recipe))
     items = item_table(folder / "items.parquet", encoding)

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, get_type_hints, runtime_checkable
 
 from pydantic import Field, TypeAdapter, ValidationError
-from pydantic_core import to_json
+from pydantic.fields import FieldInfo
+from pydantic_core import to_json, to_jsonable_python
 
 from features.errors import UsageError
 
@@ -97,7 +98,7 @@ def read(kind: type[C], values: Mapping[str, object], *, prefix: str = "", text:
         >>> read(Pages, {"margin": 2})
         Pages(size=20, margin=2.0)
     """
-    whole = _over(kind(), values)
+    whole = _over(_defaults(kind), values)
     adapter = TypeAdapter(kind)
     try:
         if text:
@@ -125,6 +126,30 @@ def check(configuration: object, prefix: str = "") -> None:
             raise _refused(error.errors(include_url=False)[0], type(configuration), prefix + name) from None
 
 
+def to_plain(configuration: object) -> dict[str, Any]:
+    """The mapping from which `read` makes an equal configuration, secrets apart; it holds JSON's types alone."""
+    found: dict[str, Any] = to_jsonable_python(configuration)
+    return found
+
+
+def fields_of(kind: type) -> dict[str, FieldInfo]:
+    """The fields of a configuration by name: type without its markers, and description.
+
+    Args:
+        kind: The dataclass.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Pages:
+        ...     size: Annotated[Size, Field(description="Rows a page.")] = 20
+        >>> field = fields_of(Pages)["size"]
+        >>> field.annotation, field.description
+        (<class 'int'>, 'Rows a page.')
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    return {field.name: FieldInfo.from_annotation(hints[field.name]) for field in dataclasses.fields(kind)}
+
+
 def _adapters(kind: type) -> dict[str, TypeAdapter[object]]:
     """One a field; made once a class, which takes milliseconds."""
     if kind not in _ADAPTERS:
@@ -133,13 +158,21 @@ def _adapters(kind: type) -> dict[str, TypeAdapter[object]]:
     return _ADAPTERS[kind]
 
 
-def _over(default: object, values: Mapping[str, object]) -> dict[str, object]:
+def _defaults(kind: Any) -> dict[str, object]:
+    """Defaults of the fields that have one."""
+    return {
+        field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        for field in dataclasses.fields(kind)
+    }
+
+
+def _over(defaults: Mapping[str, object], values: Mapping[str, object]) -> dict[str, object]:
     """The values, nested ones on top of the field's own default rather than of the nested class's."""
     whole = dict(values)
     for name, value in values.items():
-        own = getattr(default, name, None)
+        own = defaults.get(name)
         if isinstance(value, Mapping) and dataclasses.is_dataclass(own):
-            whole[name] = vars(own) | _over(own, value)
+            whole[name] = vars(own) | _over(vars(own), value)
     return whole
 
 

@@ -102,7 +102,7 @@ def _security(settings: Settings) -> None:
 
 def _topics(settings: Settings) -> None:
     kafka, owner = settings.kafka, dict[str, str]()
-    for name in type(kafka.topics).model_fields:
+    for name in vars(kafka.topics):
         topic = kafka.topic(name)
         if len(topic) > _TOPIC_LENGTH:
             pair = {f"kafka.topics.{name}": getattr(kafka.topics, name), "kafka.topic_prefix": kafka.topic_prefix}

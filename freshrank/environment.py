@@ -10,12 +10,13 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_origin
 
-from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
+from features.configuration import fields_of
 from features.errors import UsageError
 from features.settings import Section
 
@@ -53,6 +54,11 @@ class Variable:
     path: str
     text: str
     is_json: bool
+
+    @property
+    def depth(self) -> int:
+        """How deep the setting lies: a section's own variable comes before its settings'."""
+        return self.path.count(".")
 
     def decoded(self) -> Any:
         """Its value.
@@ -106,18 +112,18 @@ def is_of_a_service(name: str, value: str) -> bool:
     return False
 
 
-def variables(model: type[BaseModel], environ: Mapping[str, str]) -> list[Variable]:
+def variables(kind: type[Section], environ: Mapping[str, str]) -> list[Variable]:
     """The variables that set something; those of Kubernetes' Services are passed over.
 
     Args:
-        model: The class of all settings.
+        kind: The class of all settings.
         environ: The environment.
 
     Raises:
         UsageError: If a variable begins like a setting and is none, or is one's old name, or has to be JSON and is not,
             or stands there in upper case and in lower case.
     """
-    known = {variable_of(path): (path, is_json) for path, is_json in _paths(model)}
+    known = {variable_of(path): (path, is_json) for path, is_json in _paths(kind)}
     before = {variable_of(old): variable_of(new) for old, new in RENAMED.items()}
     found: dict[str, Variable] = {}
     for name, text in environ.items():
@@ -139,15 +145,48 @@ def variables(model: type[BaseModel], environ: Mapping[str, str]) -> list[Variab
     return list(found.values())
 
 
-def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, bool]]:
+def over(values: Mapping[str, Any], ours: Iterable[Variable]) -> dict[str, Any]:
+    """The file's values with those of the environment on top; tables are merged.
+
+    Args:
+        values: What the settings file says.
+        ours: The variables; of two that name the same setting the one with the longer path wins.
+
+    Example:
+        >>> seed = Variable("FRESHRANK_TRAIN__SEED", "train.seed", "7", is_json=False)
+        >>> over({"train": {"seed": 5, "epochs": 3}}, [seed])
+        {'train': {'seed': '7', 'epochs': 3}}
+    """
+    whole = dict(values)
+    for variable in sorted(ours, key=lambda one: one.depth):
+        value = variable.decoded()
+        for name in reversed(variable.path.split(".")):
+            value = {name: value}
+        whole = _merged(whole, value)
+    return whole
+
+
+def section_of(field: FieldInfo) -> type[Section] | None:
+    """The class of a field that is a section of settings, or None for a setting."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    whole = dict(below)
+    for name, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(whole.get(name), Mapping)
+        whole[name] = _merged(whole[name], value) if both else value
+    return whole
+
+
+def _paths(kind: type[Section], prefix: str = "") -> Iterator[tuple[str, bool]]:
     """Dotted names of all sections and settings, each with whether a variable of it is read as JSON."""
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        section = isinstance(kind, type) and issubclass(kind, Section)
-        yield prefix + name, section or get_origin(kind) in (dict, tuple, list)
+    for name, field in fields_of(kind).items():
+        section = section_of(field)
+        yield prefix + name, bool(section) or get_origin(field.annotation) in (dict, tuple, list)
         if section:
-            assert isinstance(kind, type)
-            yield from _paths(kind, f"{prefix}{name}.")
+            yield from _paths(section, f"{prefix}{name}.")
 
 
 def _is_address(text: str) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, SecretStr, StringConstraints, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr, StringConstraints, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
+from features.configuration import Rate, Share, Size, fields_of
 from features.errors import UsageError
 from features.layout import Layout
 from features.settings import (
@@ -24,80 +25,65 @@ from features.settings import (
     WindowSettings,
 )
 from freshrank.checkout import find_checkout
-from freshrank.environment import PREFIX, RENAMED, Variable, shown, variable_of, variables
+from freshrank.environment import PREFIX, RENAMED, Variable, over, section_of, shown, variable_of, variables
 from serving.settings import GatewaySettings, TritonSettings
 from trainer.settings import GateSettings, TrainSettings
 
 
+@dataclass(frozen=True)
 class StackSettings(Section):
     """The local stack."""
 
-    dir: Path = Field(
-        Path(".freshrank"),
-        description="Folder of all state; relative to the settings file; without one, to the checkout or here.",
+    dir: Annotated[
+        Path,
+        Field(description="Folder of all state; relative to the settings file; without one, to the checkout or here."),
+    ] = Path(".freshrank")
+    port_base: Annotated[int, Field(ge=1024, le=65000, description="First of the 20 ports the local stack uses.")] = (
+        17000
     )
-    port_base: int = Field(17000, ge=1024, le=65000, description="First of the 20 ports the local stack uses.")
 
 
+@dataclass(frozen=True)
 class AirflowSettings(Section):
     """Airflow."""
 
-    schedule: Annotated[str, StringConstraints(strip_whitespace=True)] = Field(
-        "0 2 * * *", description="Cron of the daily retrain, UTC; empty: runs only when triggered."
-    )
+    schedule: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True),
+        Field(description="Cron of the daily retrain, UTC; empty: runs only when triggered."),
+    ] = "0 2 * * *"
 
 
+@dataclass(frozen=True)
 class ParitySettings(Section):
     """When serving agrees with training (`freshrank parity`)."""
 
-    max_score_difference: float = Field(
-        1e-4, gt=0, description="Logits that a served score may lie from its bundle's own of the same features."
-    )
-    min_equal_share: float = Field(
-        1.0, ge=0, le=1, description="Share of the features seen that must equal the point-in-time rebuild."
-    )
-    requests: int = Field(400, ge=1, description="Requests of a day scored again, at most, of each bundle.")
+    max_score_difference: Annotated[
+        Rate, Field(description="Logits that a served score may lie from its bundle's own of the same features.")
+    ] = 1e-4
+    min_equal_share: Annotated[
+        Share, Field(description="Share of the features seen that must equal the point-in-time rebuild.")
+    ] = 1.0
+    requests: Annotated[Size, Field(description="Requests of a day scored again, at most, of each bundle.")] = 400
 
 
-class Settings(BaseSettings):
+@dataclass(frozen=True)
+class Settings(Section):
     """Every setting of Freshrank, by section."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_nested_delimiter="__",
-        extra="forbid",
-        frozen=True,
-        nested_model_default_partial_update=True,
-    )
-
-    stack: StackSettings = Field(default_factory=lambda: StackSettings.model_validate({}))
-    kafka: KafkaSettings = Field(default_factory=lambda: KafkaSettings.model_validate({}))
-    redis: RedisSettings = Field(default_factory=lambda: RedisSettings.model_validate({}))
-    triton: TritonSettings = Field(default_factory=lambda: TritonSettings.model_validate({}))
-    airflow: AirflowSettings = Field(default_factory=lambda: AirflowSettings.model_validate({}))
-    window: WindowSettings = Field(default_factory=lambda: WindowSettings.model_validate({}))
-    labels: LabelSettings = Field(default_factory=lambda: LabelSettings.model_validate({}))
-    features: FeatureSettings = Field(default_factory=lambda: FeatureSettings.model_validate({}))
-    content: ContentSettings = Field(default_factory=lambda: ContentSettings.model_validate({}))
-    train: TrainSettings = Field(default_factory=lambda: TrainSettings.model_validate({}))
-    gate: GateSettings = Field(default_factory=lambda: GateSettings.model_validate({}))
-    parity: ParitySettings = Field(default_factory=lambda: ParitySettings.model_validate({}))
-    gateway: GatewaySettings = Field(default_factory=lambda: GatewaySettings.model_validate({}))
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment above the file's values, which come in as arguments."""
-        assert isinstance(env_settings, EnvSettingsSource)
-        ours = sorted(variables(settings_cls, os.environ), key=_depth)  # a section's own variable before its settings'
-        env_settings.env_vars = {variable_of(one.path).lower(): one.text for one in ours}
-        return env_settings, init_settings
+    stack: StackSettings = field(default_factory=StackSettings)
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    triton: TritonSettings = field(default_factory=TritonSettings)
+    airflow: AirflowSettings = field(default_factory=AirflowSettings)
+    window: WindowSettings = field(default_factory=WindowSettings)
+    labels: LabelSettings = field(default_factory=LabelSettings)
+    features: FeatureSettings = field(default_factory=FeatureSettings)
+    content: ContentSettings = field(default_factory=ContentSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    gate: GateSettings = field(default_factory=GateSettings)
+    parity: ParitySettings = field(default_factory=ParitySettings)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
 
     @property
     def layout(self) -> Layout:
@@ -135,14 +121,14 @@ def load(file: Path | None = None) -> Settings:
     from freshrank import consistency
 
     file = file or settings_file()
-    values = _read(file)
+    values = over(_read(file), variables(Settings, os.environ))
     try:
-        settings = Settings(**values)
+        settings = TypeAdapter(Settings).validate_python(values)
     except ValidationError as error:
         raise _usage_error(error, file) from error
     if not settings.stack.dir.is_absolute():
-        stack = settings.stack.model_copy(update={"dir": (file.parent / settings.stack.dir).resolve()})
-        settings = settings.model_copy(update={"stack": stack})
+        stack = replace(settings.stack, dir=(file.parent / settings.stack.dir).resolve())
+        settings = replace(settings, stack=stack)
     consistency.check(settings)
     return settings
 
@@ -165,20 +151,18 @@ def explain(settings: Settings, file: Path | None = None, environ: Mapping[str, 
     """
     file = file or settings_file()
     from_file = _read(file)
-    ours = sorted(variables(Settings, os.environ if environ is None else environ), key=_depth, reverse=True)
+    ours = sorted(
+        variables(Settings, os.environ if environ is None else environ), key=lambda one: one.depth, reverse=True
+    )
     rows = []
-    for name, field, value in _fields(settings):
+    for name, about, value in _fields(settings):
         origins = [one.name for one in ours if _sets(one, name)]
         origins += [str(file)] if _holds(from_file, name.split(".")) else []
         origin = " over ".join(origins if isinstance(value, dict) else origins[:1]) or "default"
         text = ("***" if value.get_secret_value() else "''") if isinstance(value, SecretStr) else repr(value)
         text = f"'{value}'" if isinstance(value, Path) else text
-        rows.append(Explained(name, text, origin, field.description or ""))
+        rows.append(Explained(name, text, origin, about.description or ""))
     return rows
-
-
-def _depth(variable: Variable) -> int:
-    return variable.path.count(".")
 
 
 def _sets(variable: Variable, name: str) -> bool:
@@ -197,21 +181,21 @@ def _holds(values: Any, path: list[str]) -> bool:
     return True
 
 
-def _fields(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    for name, field in type(section).model_fields.items():
+def _fields(section: Section, prefix: str = "") -> Iterator[tuple[str, FieldInfo, Any]]:
+    for name, found in fields_of(type(section)).items():
         value = getattr(section, name)
         if isinstance(value, Section):
             yield from _fields(value, f"{prefix}{name}.")
         else:
-            yield prefix + name, field, value
+            yield prefix + name, found, value
 
 
-def _secrets(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        if field.annotation is SecretStr:
+def _secrets(kind: type[Section] = Settings, prefix: str = "") -> Iterator[str]:
+    for name, found in fields_of(kind).items():
+        if found.annotation is SecretStr:
             yield prefix + name
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from _secrets(field.annotation, f"{prefix}{name}.")
+        elif section := section_of(found):
+            yield from _secrets(section, f"{prefix}{name}.")
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -239,7 +223,7 @@ def _read(file: Path) -> dict[str, Any]:
             f"the settings cannot be read ({error.strerror})", field="file", value=str(file), remedy="mend its rights"
         ) from error
     for name in values:
-        if name not in Settings.model_fields:
+        if name not in fields_of(Settings):
             raise UsageError("unknown setting", field=name, value=values[name], remedy=f"remove it from {file}")
     for name in _secrets():
         if _holds(values, name.split(".")):
@@ -255,12 +239,12 @@ def _usage_error(error: ValidationError, file: Path) -> UsageError:
     name = ".".join(path)
     value = "***" if name in _secrets() else shown(name, first.get("input"))
     value = sorted(value) if isinstance(value, Mapping) else value  # a secret may be among its values
-    ours = sorted(variables(Settings, os.environ), key=_depth, reverse=True)
+    ours = sorted(variables(Settings, os.environ), key=lambda one: one.depth, reverse=True)
     inner = [one for one in ours if _sets(one, name) or (one.is_json and name.startswith(f"{one.path}."))]
     exact = [one for one in inner if _sets(one, name)] or inner
     where = f"the variable {exact[0].name}" if exact else str(file)
-    if first["type"] == "extra_forbidden" and name in RENAMED:
+    if first["type"] == "unexpected_keyword_argument" and name in RENAMED:
         return UsageError("renamed", field=name, value=value, remedy=f"use {RENAMED[name]} in {where}")
-    if first["type"] == "extra_forbidden":
+    if first["type"] == "unexpected_keyword_argument":
         return UsageError("unknown setting", field=name, value=value, remedy=f"remove it from {where}")
     return UsageError(first["msg"], field=name, value=value, remedy=f"mend it in {where}; see `freshrank settings`")

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from features.configuration import read
 from freshrank.settings import Settings
 from freshrank.stack import addresses, processes
 
@@ -75,7 +76,7 @@ class Stack:
 
         values = tomllib.loads(self.file.read_text(encoding="utf-8"))
         values.setdefault("stack", {}).update(dir=self.root, port_base=self.port_base)
-        return addresses.resolve(Settings.model_validate(values))
+        return addresses.resolve(read(Settings, values))
 
     def run(self, *words: str, check: bool = True, timeout_s: float = 500) -> subprocess.CompletedProcess[str]:
         """Run `freshrank` with these words against this stack.

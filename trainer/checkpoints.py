@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from features import atomic
+from trainer.schedule import EarlyStopping
 
 
 @dataclass
@@ -27,18 +28,29 @@ class TrainingState:
     Args:
         step: Batches done.
         position: `epoch`, `chunk`, `batch` of the next batch.
-        best_step: Step of the best validation run, -1 before the first.
-        best_loss: Its loss.
-        validations_without_gain: Validation runs since without gain.
+        stopping: Validation runs so far, by their loss.
         validations: Every validation run: step, loss, auc.
     """
 
     step: int
     position: tuple[int, int, int]
-    best_step: int = -1
-    best_loss: float = float("inf")
-    validations_without_gain: int = 0
+    stopping: EarlyStopping
     validations: list[dict[str, float | None]] | None = None
+
+    @property
+    def best_step(self) -> int:
+        """Step of the best validation run, whose weights are the result; -1 before the first."""
+        return self.stopping.best_at
+
+    def to_json(self) -> str:
+        """What `from_json` reads."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainingState:
+        """Read what `to_json` wrote."""
+        found = json.loads(text)
+        return cls(**found | {"stopping": EarlyStopping(**found["stopping"])})
 
 
 class Checkpoints:
@@ -58,7 +70,7 @@ class Checkpoints:
     def latest(self) -> TrainingState | None:
         """Where the newest whole checkpoint stands."""
         found = sorted(p for p in self.folder.glob("step-*") if (p / "state.json").exists())
-        return TrainingState(**json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))) if found else None
+        return TrainingState.from_json((found[-1] / "state.json").read_text(encoding="utf-8")) if found else None
 
     def save(self, tensors: dict[str, Any], state: TrainingState) -> None:
         """Write a checkpoint; all workers call it. Older ones but the best go."""
@@ -72,9 +84,9 @@ class Checkpoints:
         if _rank() == 0:
             if target.exists():  # the same batch, validated since: its tensors are the same
                 shutil.rmtree(work)
-                atomic.write_text(target / "state.json", json.dumps(vars(state)))
+                atomic.write_text(target / "state.json", state.to_json())
             else:
-                atomic.write_text(work / "state.json", json.dumps(vars(state)))
+                atomic.write_text(work / "state.json", state.to_json())
                 work.rename(target)
             keep = {target, self.path(state.best_step)}
             for old in self.folder.glob("step-*"):

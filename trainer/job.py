@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from features import atomic
+from features.configuration import read, to_plain
 from features.errors import DataError, UsageError
 from trainer.data.derive import Scan, derive, item_table
 from trainer.data.stream import RequestSlice, Stream
@@ -24,7 +25,7 @@ from trainer.runtime.scorer import load_items, save_items
 from trainer.settings import TrainSettings
 from trainer.tokens import TokenStore
 
-FORMAT = 4  # counted up when the same job would end in other weights
+FORMAT = 5  # counted up when the same job would end in other weights, or its checkpoints look otherwise
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Job:
     def to_json(self) -> dict[str, Any]:
         """As JSON: recipe and settings with all their fields."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return values | {"recipe": plain(self.recipe), "settings": self.settings.model_dump(mode="json")}
+        return values | {"recipe": plain(self.recipe), "settings": to_plain(self.settings)}
 
     def save(self, path: Path) -> None:
         """Write the job as JSON."""
@@ -85,7 +86,7 @@ class Job:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             recipe = checked_recipe(found["model"], found["recipe"])
-            settings = TrainSettings.model_validate(found["settings"])
+            settings = read(TrainSettings, found["settings"])
             return cls(**found | {"recipe": recipe, "settings": settings})
         except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
             raise DataError(

@@ -19,7 +19,7 @@ class EarlyStopping:
         min_delta: How much better than the best it must be to count as a gain.
         ties: Whether exactly that much is a gain.
         best: The best value so far; None before the first.
-        best_at: Where it was: the number of the step or epoch.
+        best_at: Where it was: the number of the step or epoch; -1 before the first.
         without_gain: Validations since.
 
     Example:
@@ -35,7 +35,7 @@ class EarlyStopping:
     min_delta: float = 0.0
     ties: bool = False
     best: float | None = None
-    best_at: int = 0
+    best_at: int = -1
     without_gain: int = 0
 
     def gains(self, value: float, at: int) -> bool:

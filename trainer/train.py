@@ -38,6 +38,7 @@ from trainer.result import Result
 from trainer.runtime.content import ContentSource
 from trainer.runtime.models.recipe import Optimizer
 from trainer.runtime.models.registry import model_class
+from trainer.schedule import EarlyStopping, progress
 from trainer.tokens import TokenStore
 from trainer.trainee import Trainee, total
 from trainer.validate import validate
@@ -67,14 +68,14 @@ def train(job: Job) -> Result:
     if prepared.plan.warm and not state.validations:  # the incumbent's own weights are the ones to beat
         run.validate(state)
         run.save(state)
-    while state.position[0] < prepared.plan.epochs and state.validations_without_gain < settings.patience:
+    while state.position[0] < prepared.plan.epochs and not state.stopping.over:
         for batch in run.training.epoch(Position(*state.position)):
             run.step(batch, state)
             if run.due(state):
                 run.validate(state)
             if state.step % settings.checkpoint_batches == 0 or run.due(state):
                 run.save(state)
-            if state.validations_without_gain >= settings.patience:
+            if state.stopping.over:
                 break
         else:
             state.position = (state.position[0] + 1, 0, 0)
@@ -187,7 +188,7 @@ class Run:
             dense = carried(Path(self.job.incumbent), self.prepared.encoding, self.lookup.layout, weights, sums)
             self.ranker.load_state_dict(dense)
         fill(self.model, weights, sums)
-        return TrainingState(0, (0, 0, 0), validations=[])
+        return TrainingState(0, (0, 0, 0), EarlyStopping(self.settings.patience, "min"), validations=[])
 
     def resume(self) -> TrainingState | None:
         """Weights and place of the newest checkpoint, if there is one."""
@@ -200,24 +201,24 @@ class Run:
     def step(self, batch: Step, state: TrainingState) -> None:
         """Train on one batch."""
         epoch = batch.after.epoch
-        progress = min((epoch + batch.done / self.requests) / self.prepared.plan.epochs, 1.0)
+        done = progress(epoch, batch.done / self.requests, self.prepared.plan.epochs)
         # dropout and sampling depend on the batch alone, so that a resumed training draws the same
         torch.manual_seed((self.settings.seed * 1_000_003 + state.step) * 1009 + dist.get_rank())
         self.model.train()
-        losses = self.model(batch.encoded, progress)
+        losses = self.model(batch.encoded, done)
         loss: Any = total(losses) * batch.weight
         if on_any_worker(not bool(loss.isfinite())):
-            self._stop_at_loss(batch, losses, progress, state)
+            self._stop_at_loss(batch, losses, done, state)
         loss.backward()
         fault = gradient_fault(self.ranker.named_parameters())
         if on_any_worker(fault is not None):
             self._stop(Fault(fault, batch.batch_ids) if fault else None, f"batch {state.step + 1}")
-        self.dense.step(progress)
+        self.dense.step(done)
         state.step += 1
         state.position = (epoch, batch.after.chunk, batch.after.batch)
         self.last = batch
         shown = {name: float(loss.detach()) for name, loss in losses.items()}
-        if self.log.step(state.step, progress, batch, shown, self.ranker.last_expert_use()):
+        if self.log.step(state.step, done, batch, shown, self.ranker.last_expert_use()):
             note_memory(self.job, dist.get_rank())
 
     def due(self, state: TrainingState) -> bool:
@@ -234,11 +235,9 @@ class Run:
         loss, auc = (found.loss, found.auc) if found else (None, None)
         state.validations = [*(state.validations or []), {"step": state.step, "loss": loss, "auc": auc}]
         if loss is None:  # nothing held out: the newest weights are the result
-            state.best_step = state.step
-        elif loss < state.best_loss:
-            state.best_loss, state.best_step, state.validations_without_gain = loss, state.step, 0
+            state.stopping.best_at = state.step
         else:
-            state.validations_without_gain += 1
+            state.stopping.gains(loss, state.step)
         self.log.validation(state.step, loss, auc)
 
     def save(self, state: TrainingState) -> None:
@@ -251,9 +250,9 @@ class Run:
         self.checkpoints.save(tensors, state)
         note_memory(self.job, dist.get_rank())
 
-    def _stop_at_loss(self, batch: Step, losses: dict[str, Tensor], progress: float, state: TrainingState) -> NoReturn:
+    def _stop_at_loss(self, batch: Step, losses: dict[str, Tensor], done: float, state: TrainingState) -> NoReturn:
         """Find out what made a loss not finite; every worker takes part, since each holds a part of the tables."""
-        seen = self.trainee.batch(batch.encoded, progress)
+        seen = self.trainee.batch(batch.encoded, done)
         bad = not bool(total(losses).isfinite())
         fault = loss_fault(losses, seen, batch, self.ranker, self.prepared.encoding) if bad else None
         self._stop(fault, f"batch {state.step + 1}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,13 +56,13 @@ def ramp(
 
     def ramped(found: Experiments) -> Experiment:
         experiment = _named(found, name)
-        arms = {key: value.model_dump() for key, value in experiment.arms.items()}
+        arms = {key: asdict(value) for key, value in experiment.arms.items()}
         for text in arm:
             key, _, share = text.partition("=")
             if key not in arms:
                 raise UsageError("no such arm", field="--arm", value=key, remedy=f"use one of: {', '.join(arms)}")
             arms[key]["share"] = _share(share)
-        return parse(name, {**experiment.model_dump(), "arms": arms}, "change --arm")
+        return parse(name, {**asdict(experiment), "arms": arms}, "change --arm")
 
     _change(name, ramped, as_json)
 
@@ -69,7 +70,7 @@ def ramp(
 @app.command()
 def stop(name: Name, as_json: Json = False) -> None:
     """Stop an experiment: everyone gets the champion again."""
-    _change(name, lambda found: _named(found, name).model_copy(update={"active": False}), as_json)
+    _change(name, lambda found: replace(_named(found, name), active=False), as_json)
 
 
 @app.command()
@@ -80,7 +81,7 @@ def show(as_json: Json = False) -> None:
     _, path = _place()
     found = read(path)
     if as_json:
-        print(json.dumps({name: experiment.model_dump() for name, experiment in found.experiments.items()}))
+        print(json.dumps({name: asdict(experiment) for name, experiment in found.experiments.items()}))
         return
     print(to_toml(found.experiments), end="")
     print(f"experiment: {len(found.experiments)} in {path}")
@@ -135,7 +136,7 @@ def _change(name: str, to: Callable[[Experiments], Experiment], as_json: bool) -
     layout, path = _place()
     experiment = change(layout, path, name, to)
     if as_json:
-        print(json.dumps({"experiment": name, **experiment.model_dump()}))
+        print(json.dumps({"experiment": name, **asdict(experiment)}))
         return
     arms = ", ".join(f"{key} {arm.share:.0%} by {arm.alias or arm.policy}" for key, arm in experiment.arms.items())
     print(f"experiment: {name} is {'active' if experiment.active else 'stopped'}: {arms}; {path}")

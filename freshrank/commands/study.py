@@ -86,10 +86,9 @@ def zoo(
     settings, day = (load(), parse_date(date)) if date else built(CityRun(city_seed))
     window_s = time.monotonic() - began
     workers = workers or os.cpu_count() or 1
-    changes = {"epochs": epochs, "max_candidates": max_candidates, "requests_per_batch": requests_per_batch}
+    train = replace(settings.train, epochs=epochs, max_candidates=max_candidates, requests_per_batch=requests_per_batch)
     # a thread each: two threads make these small products hardly faster
-    changes |= {"threads": 1}
-    settings = settings.model_copy(update={"train": settings.train.model_copy(update=changes)})
+    settings = replace(settings, train=replace(train, threads=1))
     jobs = [replace(make_job(settings, day, name), incumbent=None) for name in names]
 
     def say(line: str) -> None:

@@ -5,6 +5,7 @@ The local stack has 20 ports from `stack.port_base`; each server's offset is fix
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -92,15 +93,10 @@ def resolve(settings: Settings) -> Settings:
     Returns:
         A copy in which `kafka.bootstrap_servers`, `redis.url`, `triton.url` and `triton.repository` are never empty.
     """
-    return settings.model_copy(
-        update={
-            "kafka": settings.kafka.model_copy(update={"bootstrap_servers": kafka_bootstrap(settings)}),
-            "redis": settings.redis.model_copy(update={"url": redis_address(settings)}),
-            "triton": settings.triton.model_copy(
-                update={
-                    "url": triton_grpc(settings),
-                    "repository": settings.triton.repository or settings.layout.triton_repository,
-                }
-            ),
-        }
+    repository = settings.triton.repository or settings.layout.triton_repository
+    return replace(
+        settings,
+        kafka=replace(settings.kafka, bootstrap_servers=kafka_bootstrap(settings)),
+        redis=replace(settings.redis, url=redis_address(settings)),
+        triton=replace(settings.triton, url=triton_grpc(settings), repository=repository),
     )

@@ -112,7 +112,7 @@ class Supervisor:
         from freshrank import settings as all_settings
 
         own = {one.name: one.text for one in variables(all_settings.Settings, os.environ)}
-        text = repr(sorted(own.items())) + repr(self.settings.model_dump(mode="json"))
+        text = repr(sorted(own.items())) + repr(self.settings)
         return hashlib.sha256((text + self._config() + self._programs()).encode()).hexdigest()
 
     def is_current(self) -> bool:

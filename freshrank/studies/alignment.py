@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ class AlignmentRow:
 
 def encode(groceries: Groceries, settings: ContentSettings, layout: Layout) -> TokenStore:
     """Tokens of all products' texts and all photos; what the stack's store has is not encoded again."""
-    settings = settings.model_copy(update={"image_root": groceries.root})
+    settings = replace(settings, image_root=groceries.root)
     items = []
     for photo in (*groceries.train, *groceries.val):
         product = groceries.products[photo.product]

@@ -16,11 +16,12 @@ Assignment hashes the user id as GrowthBook does (its own functions, hash versio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from features.configuration import Share
 from features.errors import UsageError
 from features.settings import Section
 from serving.state import CHAMPION
@@ -28,23 +29,27 @@ from serving.state import CHAMPION
 ArmName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
+@dataclass(frozen=True)
 class Arm(Section):
     """One arm.
 
     Exactly one of `alias` and `policy` says what it ranks by.
     """
 
-    share: float = Field(ge=0, le=1, description="Share of users.")
-    alias: Literal["champion", "challenger", "popularity"] | None = Field(None, description="Whose bundle ranks.")
-    policy: Literal["uniform"] | None = Field(None, description="Ranks at random, with propensities.")
+    share: Annotated[Share, Field(description="Share of users.")]
+    alias: Annotated[
+        Literal["champion", "challenger", "popularity"] | None, Field(description="Whose bundle ranks.")
+    ] = None
+    policy: Annotated[Literal["uniform"] | None, Field(description="Ranks at random, with propensities.")] = None
 
 
+@dataclass(frozen=True, kw_only=True)
 class Experiment(Section):
     """One experiment."""
 
-    seed: str = Field("", max_length=100, description="Seed of the hash; by default the experiment's name.")
-    active: bool = Field(True, description="Whether it assigns.")
-    arms: dict[ArmName, Arm] = Field(min_length=1, description="Arms by name, in order.")
+    seed: Annotated[str, Field(max_length=100, description="Seed of the hash; by default the experiment's name.")] = ""
+    active: Annotated[bool, Field(description="Whether it assigns.")] = True
+    arms: Annotated[dict[ArmName, Arm], Field(min_length=1, description="Arms by name, in order.")]
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def check(experiments: dict[str, Experiment]) -> Experiments:
             raise _wrong("shares exceed 1", f"{name}.arms", {n: a.share for n, a in experiment.arms.items()})
         for arm_name, arm in experiment.arms.items():
             if (arm.alias is None) == (arm.policy is None):
-                raise _wrong("an arm needs an alias or a policy", f"{name}.arms.{arm_name}", arm.model_dump())
+                raise _wrong("an arm needs an alias or a policy", f"{name}.arms.{arm_name}", asdict(arm))
     if len(active := [name for name, e in experiments.items() if e.active]) > 1:
         remedy = "stop all but one (`freshrank experiment stop`), or set active = false in experiments.toml"
         raise UsageError("two experiments are active", field="active", value=active, remedy=remedy)

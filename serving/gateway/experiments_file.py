@@ -11,10 +11,11 @@ import re
 import tomllib
 import unicodedata
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from features import atomic
 from features.errors import FreshrankError, UsageError
@@ -66,7 +67,7 @@ def parse(name: str, values: object, remedy: str) -> Experiment:
         UsageError: If they are wrong.
     """
     try:
-        return Experiment.model_validate(values)
+        return TypeAdapter(Experiment).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in (name, *first["loc"]))
@@ -93,7 +94,7 @@ def change(layout: Layout, path: Path, name: str, to: Callable[[Experiments], Ex
     with atomic.lock(layout.lock("experiments"), timeout_s=LOCK_TIMEOUT_S):
         found = read(path)
         changed = to(found)
-        seeded = changed.model_copy(update={"seed": changed.seed or name})
+        seeded = replace(changed, seed=changed.seed or name)
         wanted = check({**found.experiments, name: seeded})
         text = to_toml(wanted.experiments)
         part = path.with_name(f".{path.name}.part")

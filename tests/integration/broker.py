@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from features.database import connect
@@ -22,7 +23,7 @@ FAR = T0 * 2
 def own_topics(settings: KafkaSettings, name: str) -> KafkaSettings:
     """The broker's settings with topics and a group that only this test uses."""
     prefix = f"{name}-{random.SystemRandom().randrange(16**8):08x}."
-    return settings.model_copy(update={"topic_prefix": prefix, "group_id": prefix + "group", "partitions": 3})
+    return replace(settings, topic_prefix=prefix, group_id=prefix + "group", partitions=3)
 
 
 def clicks(low: int, high: int) -> list[Record]:

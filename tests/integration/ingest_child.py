@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+from features.configuration import read
 from features.eventlog.ingest import ingest
 from features.layout import Layout
 from features.settings import KafkaSettings
@@ -14,7 +15,7 @@ from features.settings import KafkaSettings
 def main() -> None:
     """Ingest in small commits."""
     asked = json.loads(sys.argv[1])
-    settings = KafkaSettings.model_validate(asked["kafka"])
+    settings = read(KafkaSettings, asked["kafka"])
     ingest(settings, Layout(Path(asked["dir"])), batch_records=asked["batch_records"])
 
 

@@ -24,7 +24,7 @@ from tests.lake import Lake, us
 from tests.stack import ROOT, Stack, own_stack
 
 pytestmark = pytest.mark.integration
-FEATURES = FeatureSettings.model_validate({})
+FEATURES = FeatureSettings()
 SERVICE = define(FEATURES).service
 CUT = us("01-09 02:00")
 

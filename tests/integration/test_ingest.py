@@ -12,11 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from features.configuration import read, to_plain
 from features.errors import DataError, NotReadyError, UsageError
 from features.eventlog import dead
 from features.eventlog.complete import complete_until
@@ -64,7 +66,7 @@ def test_topics_are_created_once_with_their_settings(kafka: KafkaSettings) -> No
 
 def test_missing_topics_are_named_where_they_may_not_be_created(kafka: KafkaSettings) -> None:
     with pytest.raises(UsageError, match="topics are missing"):
-        ensure(kafka.model_copy(update={"create_topics": False}))
+        ensure(replace(kafka, create_topics=False))
 
 
 def test_a_topic_that_would_lose_events_is_reported(kafka: KafkaSettings) -> None:
@@ -108,7 +110,7 @@ def test_a_range_published_twice_counts_once(kafka: KafkaSettings, layout: Layou
 
 def test_names_of_topics_and_fields_are_the_brokers_own(kafka: KafkaSettings, layout: Layout) -> None:
     named = {"topics": {"clicks": "opened"}, "fields": {"clicks": {"user_id": "uid"}}}
-    kafka = KafkaSettings.model_validate({**kafka.model_dump(exclude={"sasl_password"}), **named})
+    kafka = read(KafkaSettings, to_plain(kafka) | named)
     publish(kafka, clicks(0, 10))
     assert all(b'"uid"' in record.value and b'"user_id"' not in record.value for record in records(kafka, "clicks"))
     assert total(ingest(kafka, layout)) == (10, 0)
@@ -166,7 +168,7 @@ def test_markers_and_aborted_records_leave_no_gap_and_no_row(kafka: KafkaSetting
 def test_a_cut_is_not_complete_while_a_transaction_is_open(
     kafka: KafkaSettings, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kafka = kafka.model_copy(update={"partitions": 1})
+    kafka = replace(kafka, partitions=1)
     publish(kafka, clicks(0, 10))
     name = kafka.topic("clicks")
     with producer(kafka, transactional_id=kafka.topic_prefix + "t") as client:
@@ -245,7 +247,7 @@ def test_a_topic_full_of_nonsense_completes_no_cut_until_it_is_accepted(kafka: K
             ingest(kafka, layout, until=T0 + DAY)
         assert complete_until(layout) is None
     assert (len(rows(layout, "purchases", "event_id")), dead.count(kafka)["purchases"]) == (2, 198)
-    ingest(kafka.model_copy(update={"max_invalid_share": 0.99}), layout, until=T0 + DAY)
+    ingest(replace(kafka, max_invalid_share=0.99), layout, until=T0 + DAY)
     ingest(kafka, layout, until=T0 + DAY)
     assert complete_until(layout) == T0 + DAY
 
@@ -277,7 +279,7 @@ class Child:
     """Ingest in a process of its own."""
 
     def __init__(self, kafka: KafkaSettings, layout: Layout, batch_records: int) -> None:
-        place = kafka.model_dump(mode="json", exclude={"sasl_password"})
+        place = to_plain(kafka)
         asked = {"kafka": place, "dir": str(layout.root), "batch_records": batch_records}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.integration.ingest_child", json.dumps(asked)], cwd=ROOT,

@@ -24,8 +24,8 @@ from features.times import DAY, HOUR, day_start, run_cut
 from features.window.build import build
 from tests.lake import Lake
 
-FEATURES = FeatureSettings.model_validate({})
-LABELS = LabelSettings.model_validate({})
+FEATURES = FeatureSettings()
+LABELS = LabelSettings()
 DAYS = 2
 
 

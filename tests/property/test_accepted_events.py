@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from features.configuration import read
 from features.events import Cart, Click, Impression, InvalidEvent, Purchase, decode, encode, impression_id
 from features.labels import run
 from features.layout import Layout
@@ -36,8 +37,8 @@ from trainer.popularity import make_popularity
 from trainer.runtime.scorer import Scorer, inputs_of
 from trainer.settings import TrainSettings
 
-FEATURES = FeatureSettings.model_validate({"item_numbers": ("delivery_minutes", "stars"), "item": ("zone", "order")})
-LABELS = LabelSettings.model_validate({})
+FEATURES = read(FeatureSettings, {"item_numbers": ("delivery_minutes", "stars"), "item": ("zone", "order")})
+LABELS = LabelSettings()
 TODAY = dt.date(2026, 1, 9)
 SERVED = run_cut(TODAY - dt.timedelta(days=1))  # the online store's cut through the evaluation day
 END = run_cut(TODAY)
@@ -230,7 +231,7 @@ def test_what_decoding_accepts_goes_through_everything(world: World, plot: list[
 def scored(path: Path, served: dict[str, tuple[Impression, dict[str, Any]]]) -> None:
     """What is served becomes the same indices, and the same scores, as the window's row."""
     window = Window(path)
-    encoding, _ = derive(window, TrainSettings.model_validate({"min_count": 1}), None)
+    encoding, _ = derive(window, read(TrainSettings, {"min_count": 1}), None)
     items = item_table(path / "items.parquet", encoding)
     popularity = Scorer(path.parent / make_popularity(window, path.parent))
     everything: Any = SimpleNamespace(inputs=inputs_of(encoding))
@@ -256,10 +257,10 @@ def ranked(layout: Layout, online: OnlineStore, served: dict[str, tuple[Impressi
     """A gateway ranks the requests, or says which field it does not take, and logs a valid event."""
     config = GatewayConfig(
         layout=layout,
-        gateway=GatewaySettings.model_validate({"accept_client_time": True, "timeout_ms": 20_000}),
-        kafka=KafkaSettings.model_validate({"bootstrap_servers": "127.0.0.1:1"}),
-        redis=RedisSettings.model_validate({}),
-        triton=TritonSettings.model_validate({"url": "127.0.0.1:1"}),
+        gateway=read(GatewaySettings, {"accept_client_time": True, "timeout_ms": 20_000}),
+        kafka=read(KafkaSettings, {"bootstrap_servers": "127.0.0.1:1"}),
+        redis=RedisSettings(),
+        triton=read(TritonSettings, {"url": "127.0.0.1:1"}),
         online=online,
     )
     with TestClient(create_app(config)) as gateway:

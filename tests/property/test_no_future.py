@@ -20,7 +20,7 @@ from tests.lake import Lake, us
 
 pytestmark = pytest.mark.slow
 
-FEATURES = FeatureSettings.model_validate({})
+FEATURES = FeatureSettings()
 TODAY = dt.date(2026, 1, 8)
 CUT = us("01-09 02:00")
 NOON = us("01-08 14:00")

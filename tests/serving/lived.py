@@ -93,7 +93,7 @@ class Lived:
         (folder / "eval").mkdir(parents=True)
         pq.write_table(table, folder / "eval" / f"{DAY}.parquet")
         write_text(folder / "manifest.json", json.dumps({"window_id": WINDOW}))
-        known = request_columns(define(FeatureSettings.model_validate({})))
+        known = request_columns(define(FeatureSettings()))
         save(folder, [column for column in known if column.name in table.schema.names])
         built = WindowBuilt(
             window_id=WINDOW, date=DAY.isoformat(), days=[], rows=0, eval_rows=len(rows), candidates=0, purchases=0,

@@ -16,7 +16,7 @@ from features.times import run_cut
 from tests.lake import Lake, us
 from tests.serving.bundles import CATEGORIES, ITEMS, ODD_BRAND, ODD_ITEMS, ODD_USER, USERS
 
-FEATURES = FeatureSettings.model_validate({})
+FEATURES = FeatureSettings()
 SERVICE = define(FEATURES).service
 DAY = dt.date(2026, 1, 8)
 CUT = run_cut(DAY)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from features.configuration import read
 from tests.trainer.windows import Made
 from trainer.job import Job
 from trainer.recipes import checked_recipe
@@ -44,6 +45,6 @@ def make_job(
         checkpoints=str(root / "checkpoints"),
         model=model,
         recipe=checked_recipe(model, recipe or {}),
-        settings=TrainSettings.model_validate(values),
+        settings=read(TrainSettings, values),
         incumbent=str(incumbent) if incumbent else None,
     )

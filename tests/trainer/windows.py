@@ -145,7 +145,7 @@ SCHEMA = pa.schema(
 
 def columns() -> list[Column]:
     """The dictionary of the window's columns."""
-    known = FeatureSettings.model_validate({})
+    known = FeatureSettings()
     of_requests = {column.name: column for column in request_columns(define(known))}
     return [of_requests[name] for name in SCHEMA.names] + [c for c in item_columns(known) if c.name in ITEMS]
 

@@ -12,6 +12,7 @@ from typing import get_args
 import pyarrow.parquet as pq
 import pytest
 
+from features import configuration
 from features.dictionary import Column, Group, History, Kind, Level, arrow_schema, markdown, read, save
 from features.errors import DataError
 from features.layout import Layout
@@ -28,8 +29,8 @@ from trainer.settings import TrainSettings
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("features", "trainer", "serving", "freshrank")
 PREFIX = re.compile(r"(u|i|x|ctx|cand|buy|beh)_|(buy|beh)|(user|hist|cand)__|item:")
-DEFAULTS = FeatureSettings.model_validate({})
-TRAINING = TrainSettings.model_validate({"min_count": 1})
+DEFAULTS = FeatureSettings()
+TRAINING = TrainSettings(min_count=1)
 
 
 def test_every_column_says_what_it_is() -> None:
@@ -79,7 +80,7 @@ def test_items_have_the_catalogues_columns(tmp_path: Path) -> None:
 )
 def test_the_features_of_a_model_come_from_the_dictionary(settings: dict[str, list[str]]) -> None:
     """In the order that weights depend on: user, context, item, cross, then each history."""
-    features = FeatureSettings.model_validate(settings)
+    features = configuration.read(FeatureSettings, settings)
     names = [f.name for f in fields_of(columns(features), TRAINING)]
     profile = [f"u_{name}" for name in features.user]
     assert names[: len(profile) + 1] == ["user_id", *profile]

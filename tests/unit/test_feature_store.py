@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from features import facts, times
+from features.configuration import read
 from features.dictionary import arrow_schema
 from features.errors import LockedError, NotReadyError, UnreachableError, UsageError
 from features.labels import run
@@ -27,8 +28,8 @@ from features.store.registry import OnlineStore
 from features.store.snapshot import fingerprints, snapshots
 from tests.lake import Lake, us
 
-FEATURES = FeatureSettings.model_validate({})
-LABELS = LabelSettings.model_validate({})
+FEATURES = FeatureSettings()
+LABELS = LabelSettings()
 SERVICE = define(FEATURES).service
 DAY = dt.date(2026, 1, 8)
 CUT = us("01-09 02:00")
@@ -185,12 +186,12 @@ def test_the_fingerprint_of_a_cut_counts_what_was_known_before_it_and_nothing_el
 
 
 def test_definitions_decide_the_services_name() -> None:
-    fewer = FeatureSettings.model_validate({"context": ("zone",)})
+    fewer = read(FeatureSettings, {"context": ("zone",)})
     assert define(fewer).service != SERVICE
-    assert define(FeatureSettings.model_validate({})).service == SERVICE
+    assert define(FeatureSettings()).service == SERVICE
     for taken in ("price", "gone"):
         with pytest.raises(UsageError, match=f"i_{taken}"):
-            define(FeatureSettings.model_validate({"item": (taken,)}))
+            define(read(FeatureSettings, {"item": (taken,)}))
 
 
 def test_snapshots_have_the_defined_features(served: tuple[Lake, OnlineFeatures]) -> None:
@@ -225,7 +226,7 @@ def test_registry_writers_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_dead_store_is_a_clear_error(served: tuple[Lake, OnlineFeatures]) -> None:
     lake, _ = served
-    nowhere = OnlineStore(redis=RedisSettings.model_validate({"url": "127.0.0.1:1"}))
+    nowhere = OnlineStore(redis=read(RedisSettings, {"url": "127.0.0.1:1"}))
     with pytest.raises(UnreachableError, match="does not answer"):
         OnlineFeatures(lake.layout, SERVICE, nowhere).fetch("u", ["a"], {})
     with pytest.raises(UnreachableError, match="does not answer"):

@@ -11,12 +11,13 @@ from kafka import codec
 from kafka import errors as kafka_errors
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
+from features.configuration import read
 from features.errors import FreshrankError, UnreachableError, UsageError
 from features.kafka import CODECS, errors
 from features.settings import KafkaSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = KafkaSettings.model_validate({"bootstrap_servers": "127.0.0.1:1"})
+SETTINGS = read(KafkaSettings, {"bootstrap_servers": "127.0.0.1:1"})
 NUMBERS = {"snappy": 2, "lz4": 3, "zstd": 4}  # in a batch's attributes
 
 

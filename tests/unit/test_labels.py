@@ -15,8 +15,8 @@ from features.labels import run
 from features.settings import FeatureSettings, LabelSettings
 from tests.lake import Lake, us
 
-FEATURES = FeatureSettings.model_validate({})
-LABELS = LabelSettings.model_validate({})
+FEATURES = FeatureSettings()
+LABELS = LabelSettings()
 DAY = dt.date(2026, 1, 9)
 
 

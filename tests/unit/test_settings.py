@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from features.configuration import fields_of, read, to_plain
 from features.errors import UsageError
 from freshrank import settings
-from freshrank.environment import PREFIX, RENAMED
+from freshrank.environment import PREFIX, RENAMED, section_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +35,27 @@ def test_environment_over_file_over_default(file: Path, monkeypatch: pytest.Monk
     assert origins["train.seed"] == "FRESHRANK_TRAIN__SEED"
     assert origins["train.epochs"] == str(file)
     assert origins["train.workers"] == "default"
+
+
+def test_every_default_is_a_value_that_a_user_could_set() -> None:
+    defaults = settings.Settings()
+    assert read(settings.Settings, to_plain(defaults)) == defaults == read(settings.Settings, {})
+
+
+def test_a_number_that_is_not_finite_is_refused_in_every_section(file: Path) -> None:
+    names = [
+        f"{section}.{name}"
+        for section, kind in ((name, section_of(field)) for name, field in fields_of(settings.Settings).items())
+        if kind
+        for name, field in fields_of(kind).items()
+        if field.annotation is float
+    ]
+    assert len(names) > 10
+    for name in names:
+        for value in ("nan", "inf", "-inf"):
+            file.write_text(f"{name} = {value}\n", encoding="utf-8")
+            with pytest.raises(UsageError, match=re.escape(f"{name} = {value}")):
+                settings.load(file)
 
 
 def test_the_stack_folder_lies_beside_the_settings_file(file: Path) -> None:
@@ -353,7 +375,7 @@ def test_the_settings_that_the_documents_show_are_taken(file: Path) -> None:
         for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
         for block in re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     ]
-    sections = re.compile(rf"^\[({'|'.join(settings.Settings.model_fields)})\b", re.MULTILINE)
+    sections = re.compile(rf"^\[({'|'.join(fields_of(settings.Settings))})\b", re.MULTILINE)
     of_settings = [block for block in shown if sections.search(block)]  # others have readers of their own
     assert len(of_settings) >= 2
     for block in of_settings:
@@ -365,7 +387,7 @@ def test_a_recipe_under_a_misspelt_model_is_refused(tmp_path: Path) -> None:
     from freshrank.pipeline.train import make_job
 
     recipe = {"camenn": {"history": "item"}, "camen": {"history": "item"}}
-    own = settings.Settings.model_validate({"stack": {"dir": tmp_path}, "train": {"recipe": recipe}})
+    own = read(settings.Settings, {"stack": {"dir": tmp_path}, "train": {"recipe": recipe}})
     with pytest.raises(UsageError, match="'camen'"):
         make_job(own, dt.date(2025, 3, 8), "camenn")
 

@@ -80,7 +80,7 @@ def test_the_citys_report_names_the_packages_it_lacks(monkeypatch: pytest.Monkey
     from features.settings import ContentSettings
 
     with pytest.raises(UsageError, match=r"packages = 'no_such_package'; pip install 'freshrank\[simulator\]'"):
-        CITY.describe([], Layout(tmp_path), ContentSettings.model_validate({}))
+        CITY.describe([], Layout(tmp_path), ContentSettings())
 
 
 def test_sources_live_with_features_alone(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_history_stops_at_the_cut_and_the_rest_waits(tmp_path: Path, monkeypatch
     simulation = CitySource().simulation(Layout(tmp_path), 5, small=True, options=options)
     first = CitySource.first_day
     judged = first + dt.timedelta(days=1)
-    days = SimulatedDays(simulation, first, judged, KafkaSettings.model_validate({}))
+    days = SimulatedDays(simulation, first, judged, KafkaSettings())
     days.publish_history()
     again = CitySource().simulation(Layout(tmp_path / "again"), 5, small=True, options=options)
     lived, cut = list(again.history(first, 2)), run_cut(judged)

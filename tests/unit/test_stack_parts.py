@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from features.configuration import read
 from features.errors import UsageError
 from freshrank import stack
 from freshrank.settings import Settings
@@ -23,7 +24,7 @@ from tests.stack import until
 
 
 def settings(root: Path, **sections: dict[str, object]) -> Settings:
-    return Settings.model_validate({"stack": {"dir": root, "port_base": 20_000}, **sections})
+    return read(Settings, {"stack": {"dir": root, "port_base": 20_000}, **sections})
 
 
 def test_every_port_is_used_once_and_lies_in_the_range(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from features.configuration import read
 from features.errors import UsageError
 from freshrank.settings import Settings
 from freshrank.stack import addresses, status, wanted
@@ -29,7 +30,7 @@ EVERYTHING = ["kafka", "redis", "triton", "airflow", "gateway"]
 
 
 def settings(root: Path, **sections: dict[str, object]) -> Settings:
-    return Settings.model_validate({"stack": {"dir": root, "port_base": free_ports()}, **sections})
+    return read(Settings, {"stack": {"dir": root, "port_base": free_ports()}, **sections})
 
 
 def run(root: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -18,8 +18,8 @@ from features.store.registry import OnlineStore
 from features.window.build import build
 from tests.lake import Lake, us
 
-FEATURES = FeatureSettings.model_validate({})
-LABELS = LabelSettings.model_validate({})
+FEATURES = FeatureSettings()
+LABELS = LabelSettings()
 TODAY = dt.date(2026, 1, 9)
 TEXTS = (
     "苹果 红富士", "🍎👩\u200d👧", "Müller", "Mu\u0308ller", "a,b", "a/b", 'the "big" one', "it's", " ", " x ", "\\n",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from features.configuration import read
 from features.errors import UnreachableError, UsageError
 from features.kafka import MAX_MESSAGE_BYTES, client_config
 from features.settings import KafkaSettings
@@ -11,7 +12,7 @@ from features.topics import broker_name, ensure, names, problems, wanted_configs
 
 
 def kafka(**values: object) -> KafkaSettings:
-    return KafkaSettings.model_validate(values)
+    return read(KafkaSettings, values)
 
 
 def test_every_topic_has_dead_letters() -> None:

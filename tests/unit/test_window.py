@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features import dictionary
+from features.configuration import read
 from features.content.store import TokenWriter, Widths
 from features.dictionary import arrow_schema
 from features.errors import NotReadyError
@@ -38,8 +39,8 @@ from trainer.tokens import TokenStore
 
 pytestmark = pytest.mark.slow
 
-FEATURES = FeatureSettings.model_validate({})
-LABELS = LabelSettings.model_validate({})
+FEATURES = FeatureSettings()
+LABELS = LabelSettings()
 DAY = dt.date(2026, 1, 9)
 DAYS = 2
 ENCODERS = {"content": "0123456789abcdef"}
@@ -234,7 +235,7 @@ def test_one_request_bought_whole_makes_a_window_ripe_or_not(tmp_path: Path, hor
     lake = Lake(tmp_path)
     lake.show("r", "u", ["a"], us("01-08 12:00"))
     lake.buy("u", "a", us("01-08 12:01"), request="r")
-    layout, labels = lake.write(), LabelSettings.model_validate({"horizon_hours": horizon})
+    layout, labels = lake.write(), read(LabelSettings, {"horizon_hours": horizon})
     run.label(layout, FEATURES, labels, DAY, days=DAYS)
     materialize(layout, FEATURES, OnlineStore(sqlite=tmp_path / "online.db"), DAY, days=DAYS)
     window = build(layout, FEATURES, labels, ENCODERS, DAY, days=DAYS)
@@ -276,8 +277,8 @@ def stop(*_):
     print("here", flush=True)
     signal.pause()
 module._write_items = stop
-module.build(Layout(pathlib.Path({str(layout.root)!r})), FeatureSettings.model_validate({{}}),
-    LabelSettings.model_validate({{}}), {ENCODERS!r}, dt.date(2026, 1, 9), days={DAYS})
+module.build(Layout(pathlib.Path({str(layout.root)!r})), FeatureSettings(),
+    LabelSettings(), {ENCODERS!r}, dt.date(2026, 1, 9), days={DAYS})
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, encoding="utf-8")
     try:

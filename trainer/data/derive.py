@@ -190,7 +190,7 @@ def admit(seen: Counter[str], settings: TrainSettings, before: Mapping[str, int]
 
     Example:
         >>> from trainer.settings import TrainSettings
-        >>> admit(Counter({"b": 2, "a": 3, "rare": 1}), TrainSettings.model_validate({}), {"old": 1})
+        >>> admit(Counter({"b": 2, "a": 3, "rare": 1}), TrainSettings(), {"old": 1})
         {'old': 1, 'a': 2, 'b': 3}
     """
     old = sorted(before, key=before.__getitem__) if before else []

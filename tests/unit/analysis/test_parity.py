@@ -18,7 +18,7 @@ from freshrank.settings import ParitySettings
 from tests.lake import Lake
 from tests.serving.lived import DAY, Lived
 
-SETTINGS = ParitySettings.model_validate({})
+SETTINGS = ParitySettings()
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_a_score_that_is_not_the_bundles_is_found_and_named(lived: Lived) -> Non
     assert row.exceeding[0].difference == pytest.approx(0.01, abs=1e-4)
     with pytest.raises(DataError, match=r"1 of 60 served scores.*'r7'"):
         judge(found, SETTINGS)
-    wide = SETTINGS.model_copy(update={"max_score_difference": 0.1})
+    wide = replace(SETTINGS, max_score_difference=0.1)
     judge(measure(lived.layout, DAY, wide), wide)
 
 
@@ -70,7 +70,7 @@ def test_scores_that_cannot_be_subtracted_are_beyond_any_tolerance(lived: Lived)
     (row,) = found.scores.bundles
     assert {one.request_id: one.difference for one in row.exceeding} == {"r3": None, "r4": None}
     with pytest.raises(DataError):
-        judge(found, SETTINGS.model_copy(update={"max_score_difference": 1e9}))
+        judge(found, replace(SETTINGS, max_score_difference=1e9))
 
 
 def test_a_feature_that_differs_is_found_and_named(lived: Lived) -> None:
@@ -85,7 +85,7 @@ def test_a_feature_that_differs_is_found_and_named(lived: Lived) -> None:
     day = measure(lived.layout, DAY, SETTINGS)
     with pytest.raises(DataError, match="features served"):
         judge(day, SETTINGS)
-    judge(day, SETTINGS.model_copy(update={"min_equal_share": 0.9}))
+    judge(day, replace(SETTINGS, min_equal_share=0.9))
 
 
 def test_a_column_that_the_gateway_did_not_log_is_missing_and_not_equal(lived: Lived) -> None:
@@ -95,7 +95,7 @@ def test_a_column_that_the_gateway_did_not_log_is_missing_and_not_equal(lived: L
         ("x_item_buys", 1, "r2")
     ]
     with pytest.raises(DataError):
-        judge(found, SETTINGS.model_copy(update={"max_score_difference": 1e9, "min_equal_share": 0.0}))
+        judge(found, replace(SETTINGS, max_score_difference=1e9, min_equal_share=0.0))
 
 
 @pytest.mark.parametrize(

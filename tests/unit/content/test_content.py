@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from features.configuration import read
 from features.content.encode import EncodedCounts, ItemContent, encode_items, encoder_hash
 from features.content.fetch import Flaw, fetch
 from features.content.hash import image_sha, text_sha
@@ -20,7 +22,7 @@ from trainer.tokens import TokenStore
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = ContentSettings.model_validate({"max_text_tokens": 12, "batch_size": 4})
+SETTINGS = read(ContentSettings, {"max_text_tokens": 12, "batch_size": 4})
 
 
 def png(photo: Image.Image) -> bytes:
@@ -116,10 +118,10 @@ def test_tokens_do_not_depend_on_their_batch(stored: Stored, tmp_path: Path) -> 
 
 
 def test_encoder_hash_follows_what_changes_tokens() -> None:
-    same = SETTINGS.model_copy(update={"batch_size": 32, "allowed_hosts": ("x",)})
+    same = replace(SETTINGS, batch_size=32, allowed_hosts=("x",))
     assert encoder_hash(same) == encoder_hash(SETTINGS)
-    assert encoder_hash(SETTINGS.model_copy(update={"max_text_tokens": 13})) != encoder_hash(SETTINGS)
-    assert encoder_hash(SETTINGS.model_copy(update={"image_size": 32})) != encoder_hash(SETTINGS)
+    assert encoder_hash(replace(SETTINGS, max_text_tokens=13)) != encoder_hash(SETTINGS)
+    assert encoder_hash(replace(SETTINGS, image_size=32)) != encoder_hash(SETTINGS)
 
 
 def test_any_timm_model_gives_its_own_width(tmp_path: Path) -> None:
@@ -128,13 +130,11 @@ def test_any_timm_model_gives_its_own_width(tmp_path: Path) -> None:
 
     weights = tmp_path / "resnet10t.pth"
     torch.save(timm.create_model("resnet10t", pretrained=False).state_dict(), weights)
-    settings = SETTINGS.model_copy(
-        update={"image_encoder": "resnet10t", "image_weights": weights, "image_size": 32, "max_text_tokens": 4}
-    )
+    settings = replace(SETTINGS, image_encoder="resnet10t", image_weights=weights, image_size=32, max_text_tokens=4)
     layout = Layout(tmp_path)
     counts = encode_items([("a", None, put_blob(layout, png(plain(1, 2, 3))))], settings, layout)
     assert TokenStore(layout.tokens(counts.encoder)).widths.image_width == 512
-    assert encoder_hash(settings) != encoder_hash(settings.model_copy(update={"image_encoder": "resnet14t"}))
+    assert encoder_hash(settings) != encoder_hash(replace(settings, image_encoder="resnet14t"))
 
 
 @pytest.mark.parametrize(
@@ -159,16 +159,16 @@ def test_only_allowed_places_are_read(uri: str, flaw: Flaw, tmp_path: Path) -> N
     root.mkdir()
     (tmp_path / "secret.png").write_bytes(b"x")
     (root / "link").symlink_to(tmp_path)
-    settings = ContentSettings.model_validate({"image_root": root, "allowed_hosts": ("good.example",)})
+    settings = read(ContentSettings, {"image_root": root, "allowed_hosts": ("good.example",)})
     assert fetch(uri, settings, Layout(tmp_path)) is flaw
 
 
 def test_files_below_the_root_are_read(tmp_path: Path) -> None:
     (tmp_path / "a b.png").write_bytes(b"photo")
-    settings = ContentSettings.model_validate({"image_root": tmp_path})
+    settings = read(ContentSettings, {"image_root": tmp_path})
     for uri in ("file:a%20b.png", f"file:{tmp_path}/a%20b.png", f"file://{tmp_path}/a%20b.png"):
         assert fetch(uri, settings, Layout(tmp_path)) == b"photo"
-    assert fetch("file:a%20b.png", settings.model_copy(update={"max_image_bytes": 4}), Layout(tmp_path)) is Flaw.BROKEN
+    assert fetch("file:a%20b.png", replace(settings, max_image_bytes=4), Layout(tmp_path)) is Flaw.BROKEN
 
 
 def test_a_blob_with_other_bytes_is_broken(tmp_path: Path) -> None:

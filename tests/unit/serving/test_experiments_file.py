@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from features.layout import Layout
 from freshrank import cli
 from serving.gateway import experiments_file
 from serving.gateway.experiments import Experiment, Experiments
-from serving.gateway.experiments_file import change, check_name, experiments_path, read
+from serving.gateway.experiments_file import change, check_name, experiments_path, parse, read
 
 ARMS = ("--arm", "a=0.5:champion", "--arm", "b=0.25:uniform")
 ODD = ["ranker.v2", "the big one", "größer", 'a "quoted" one', "it's", "排序🥛", "[x]", "a = 1", "#", "\\", "1", "-"]
@@ -62,7 +63,7 @@ ANY_NAME = st.text(st.characters(codec="utf-8"), max_size=60)
 ARM_NAME = st.text(string.ascii_letters + string.digits, min_size=1, max_size=3)
 ARM = st.fixed_dictionaries({"share": st.floats(0, 0.1), "alias": st.sampled_from(["champion", "popularity"])})
 EXPERIMENT = st.builds(
-    lambda seed, arms: Experiment.model_validate({"seed": seed, "active": False, "arms": arms}),
+    lambda seed, arms: parse("e", {"seed": seed, "active": False, "arms": arms}, ""),
     ANY_NAME,
     st.dictionaries(ARM_NAME, ARM, min_size=1, max_size=4),
 )
@@ -101,7 +102,7 @@ def test_experiments_written_by_hand_can_be_stopped_and_ramped(path: Path, monke
         (b'[r\xe4nker]\n[r\xe4nker.arms]\na = { share = 1, alias = "champion" }\n', "not UTF-8"),
         (b"[ranker\n", "not TOML"),
         (b"x = " + b"[" * 100_000, "not TOML"),
-        (b"ranker = 1\n", "valid dictionary"),
+        (b"ranker = 1\n", "a dictionary"),
         (b"[ranker]\nseeds = 1\n", "ranker.arms"),
         (b'[r.arms]\na = { share = 2, alias = "champion" }\n', "r.arms.a.share"),
         (b'[r.arms]\na = { share = nan, alias = "champion" }\n', "r.arms.a.share"),
@@ -168,13 +169,13 @@ def test_what_cannot_be_is_refused_in_one_line(
 def test_nothing_is_published_that_reads_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = Layout(tmp_path)
     path = experiments_path(layout)
-    experiment = Experiment.model_validate({"arms": {"a": {"share": 0.5, "alias": "champion"}}})
+    experiment = parse("e", {"arms": {"a": {"share": 0.5, "alias": "champion"}}}, "")
     change(layout, path, "first", lambda _: experiment)
     before = path.read_bytes()
     for text, error in ((before.decode(), FreshrankError), ("[[", UsageError)):
         monkeypatch.setattr(experiments_file, "to_toml", lambda _, text=text: text)
         with pytest.raises(error):
-            change(layout, path, "second", lambda _: experiment.model_copy(update={"active": False}))
+            change(layout, path, "second", lambda _: replace(experiment, active=False))
         assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir() if each.is_file()] == [path.name]
 
@@ -183,7 +184,7 @@ def test_two_changes_at_once_lose_neither(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(experiments_file, "LOCK_TIMEOUT_S", 0.0)
     layout = Layout(tmp_path)
     path = experiments_path(layout)
-    idle = Experiment.model_validate({"active": False, "arms": {"a": {"share": 0.5, "alias": "champion"}}})
+    idle = parse("e", {"active": False, "arms": {"a": {"share": 0.5, "alias": "champion"}}}, "")
 
     def while_another_comes(_: Experiments) -> Experiment:
         with pytest.raises(LockedError):

@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from features.configuration import read
 from features.content.catalogue import Catalogue
 from features.content.hash import text_sha
 from features.events import decode, encode
@@ -43,10 +44,10 @@ def client(shop: tuple[Layout, OnlineStore], **settings: Any) -> TestClient:
     layout, online = shop
     config = GatewayConfig(
         layout=layout,
-        gateway=GatewaySettings.model_validate({"accept_client_time": True, "timeout_ms": 20_000, **settings}),
-        kafka=KafkaSettings.model_validate({"bootstrap_servers": NOWHERE}),
-        redis=RedisSettings.model_validate({}),
-        triton=TritonSettings.model_validate({"url": NOWHERE}),
+        gateway=read(GatewaySettings, {"accept_client_time": True, "timeout_ms": 20_000, **settings}),
+        kafka=read(KafkaSettings, {"bootstrap_servers": NOWHERE}),
+        redis=RedisSettings(),
+        triton=read(TritonSettings, {"url": NOWHERE}),
         online=online,
     )
     return TestClient(create_app(config))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from features.configuration import read
 from features.errors import DataError, UnreachableError
 from features.events import Impression, Shown
 from features.layout import Layout
@@ -42,10 +43,10 @@ def running(shop: tuple[Layout, OnlineStore], tmp_path: Path) -> Iterator[TestCl
     gateway = {"accept_client_time": True, "timeout_ms": 20_000, "experiments": experiments}
     config = GatewayConfig(
         layout=layout,
-        gateway=GatewaySettings.model_validate(gateway),
-        kafka=KafkaSettings.model_validate({"bootstrap_servers": NOWHERE}),
-        redis=RedisSettings.model_validate({}),
-        triton=TritonSettings.model_validate({"url": NOWHERE}),
+        gateway=read(GatewaySettings, gateway),
+        kafka=read(KafkaSettings, {"bootstrap_servers": NOWHERE}),
+        redis=RedisSettings(),
+        triton=read(TritonSettings, {"url": NOWHERE}),
         online=online,
     )
     with TestClient(create_app(config)) as client:
@@ -185,10 +186,10 @@ def test_a_gateway_starts_beside_damage_and_says_so(shop: tuple[Layout, OnlineSt
     (root / "experiments.toml").write_bytes(b"\xff")
     config = GatewayConfig(
         layout=Layout(root),
-        gateway=GatewaySettings.model_validate({}),
-        kafka=KafkaSettings.model_validate({"bootstrap_servers": NOWHERE}),
-        redis=RedisSettings.model_validate({}),
-        triton=TritonSettings.model_validate({"url": NOWHERE}),
+        gateway=GatewaySettings(),
+        kafka=read(KafkaSettings, {"bootstrap_servers": NOWHERE}),
+        redis=RedisSettings(),
+        triton=read(TritonSettings, {"url": NOWHERE}),
         online=shop[1],
     )
     with TestClient(create_app(config)) as client:
@@ -365,7 +366,7 @@ def test_impressions_go_on_after_whatever_goes_wrong(monkeypatch: pytest.MonkeyP
     results: list[str] = []
     kinds: list[tuple[str, str]] = []
     health = Health(lambda part, kind: kinds.append((part, kind)))
-    log = ImpressionLog(KafkaSettings.model_validate({}), event_clock=True, count=results.append, health=health)
+    log = ImpressionLog(KafkaSettings(), event_clock=True, count=results.append, health=health)
     for impression in (some("good1"), some("bad"), some("when", event_time="never"), some("good2")):
         log.put(impression)
     log.start()
@@ -386,7 +387,7 @@ def test_impressions_that_find_no_place_are_counted_and_told(monkeypatch: pytest
     results: list[str] = []
     health = Health(lambda *_: None)
     log = ImpressionLog(
-        KafkaSettings.model_validate({"bootstrap_servers": NOWHERE}),
+        read(KafkaSettings, {"bootstrap_servers": NOWHERE}),
         event_clock=True, count=results.append, health=health,
     )  # fmt: skip
     for name in "abc":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,9 +15,11 @@ from features import atomic
 from features.errors import DataError, NotReadyError, UsageError, WorkerDiedError
 from tests.stack import until
 from trainer.attempts import Attempt, TrainingError, note_error, note_memory, peak_memory
+from trainer.checkpoints import TrainingState
 from trainer.job import Job
 from trainer.launch import launch
 from trainer.recipes import checked_recipe
+from trainer.schedule import EarlyStopping
 from trainer.settings import TrainSettings
 
 KILLED, ENDED = -signal.SIGKILL, -signal.SIGTERM
@@ -27,13 +28,12 @@ KILLED, ENDED = -signal.SIGKILL, -signal.SIGTERM
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     """A training of which nothing is read but its folder."""
-    return Job(
-        "w", None, str(tmp_path / "checkpoints"), "lr", checked_recipe("lr", {}), TrainSettings.model_validate({})
-    )
+    return Job("w", None, str(tmp_path / "checkpoints"), "lr", checked_recipe("lr", {}), TrainSettings())
 
 
 def checkpoint(job: Job, step: int) -> None:
-    atomic.write_text(job.folder / f"step-{step:08d}" / "state.json", json.dumps({"step": step, "position": [0, 0, 0]}))
+    state = TrainingState(step, (0, 0, 0), EarlyStopping(1, "min"))
+    atomic.write_text(job.folder / f"step-{step:08d}" / "state.json", state.to_json())
 
 
 def attempt(job: Job, code: int = 1, workers: dict[int, int] | None = None, peak: int = 3 * 2**30) -> Exception | None:

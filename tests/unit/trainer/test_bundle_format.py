@@ -71,7 +71,7 @@ def test_a_bundle_of_another_format_counts_as_not_made(tmp_path: Path) -> None:
 def test_weights_of_another_format_are_not_carried(tmp_path: Path) -> None:
     old = of_format(tmp_path / make_bundle(tmp_path, "one"), FORMAT - 1)
     job = Job(
-        "window", None, "checkpoints", "camenn", checked_recipe("camenn", {}), TrainSettings.model_validate({}),
+        "window", None, "checkpoints", "camenn", checked_recipe("camenn", {}), TrainSettings(),
         incumbent=str(old),
     )  # fmt: skip
     assert _incumbent(job, None) == (None, "the incumbent is a bundle of another format")

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.configuration import read
 from features.errors import UsageError
 from tests.trainer.windows import Made, make_window
 from trainer.data.derive import derive, edges_of, item_table
@@ -26,7 +27,7 @@ from trainer.settings import TrainSettings
 
 
 def settings(**values: Any) -> TrainSettings:
-    return TrainSettings.model_validate({"min_count": 1, **values})
+    return read(TrainSettings, {"min_count": 1, **values})
 
 
 @pytest.fixture(scope="module")

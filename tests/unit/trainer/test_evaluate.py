@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
+from features.configuration import read
 from features.errors import DataError
 from tests.trainer.windows import Made, make_window
 from trainer.data.window import Window
@@ -37,7 +38,7 @@ from trainer.evaluate.run import evaluate
 from trainer.popularity import make_popularity
 from trainer.settings import GateSettings
 
-SETTINGS = GateSettings.model_validate({"min_requests": 10, "min_positives": 5})
+SETTINGS = read(GateSettings, {"min_requests": 10, "min_positives": 5})
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans(), st.integers(1, 3)), min_size=2, max_size=60))
@@ -307,7 +308,7 @@ def test_a_day_without_both_classes_is_not_blessed(
     found, _ = evaluate(window, window.evaluation, bundles, None, "cvr", SETTINGS)
     lenient = {"min_requests": 1, "min_positives": 1, "max_auc_loss": 1.0, "over_popularity": -1.0}
     lenient |= {"max_calibration_error": 1e9, "max_log_loss_over_popularity": 1e9, "max_log_loss_rise": 1e9}
-    checks = judge(Figures.from_json(found.to_json()), GateSettings.model_validate(lenient))
+    checks = judge(Figures.from_json(found.to_json()), read(GateSettings, lenient))
     assert not blessed(checks)
     assert sum(refusal in check.said for check in checks) == 4
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from features.configuration import read
 from features.errors import DataError
 from trainer.job import Job
 from trainer.recipes import checked_recipe
@@ -16,7 +17,7 @@ from trainer.settings import TrainSettings
 
 def job(folder: Path, **settings: object) -> Job:
     recipe = checked_recipe("deepfm", {"hidden": [8, 4], "optimizer": {"lr": 0.5}})
-    return Job("w", None, str(folder), "deepfm", recipe, TrainSettings.model_validate(settings))
+    return Job("w", None, str(folder), "deepfm", recipe, read(TrainSettings, settings))
 
 
 def test_a_job_on_disk_is_the_job(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from trainer.checkpoints import TrainingState
 from trainer.schedule import EarlyStopping, change_rates, linear, progress
 
 
@@ -40,6 +41,16 @@ def test_its_fields_are_all_its_state() -> None:
     gains(first, [0.7, 0.8])
     again = EarlyStopping(**vars(first))
     assert gains(again, [0.9]) == [False] and again.without_gain == 2
+
+
+def test_a_checkpoint_holds_where_early_stopping_stands() -> None:
+    state = TrainingState(7, (1, 0, 3), EarlyStopping(patience=3, mode="min"))
+    assert state.best_step == -1
+    assert TrainingState.from_json(state.to_json()).best_step == -1
+    gains(state.stopping, [0.7, 0.8])
+    again = TrainingState.from_json(state.to_json())
+    assert again.stopping == state.stopping and again.best_step == 1
+    assert gains(again.stopping, [0.9, 0.7]) == [False, False] and again.stopping.over
 
 
 def test_progress_and_rates() -> None:

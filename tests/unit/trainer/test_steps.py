@@ -173,6 +173,18 @@ def test_looks_without_gain_end_the_training(made: Made, tmp_path: Path, monkeyp
     assert result.steps == result.validations[-1]["step"] and result.epochs < 9
 
 
+def test_where_nothing_is_held_out_the_newest_weights_are_the_result(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no patience runs out."""
+    monkeypatch.setattr("trainer.train.look", lambda *_: None)
+    job = make_job(made, tmp_path, "lr", epochs=3, patience=1)
+    with one_worker(tmp_path):
+        result = train(job)
+    assert result.epochs == 3 and result.step == result.steps
+    assert {run["loss"] for run in result.validations} == {None}
+
+
 def test_two_workers_of_unequal_shares_move_as_one(made: Made, tmp_path: Path) -> None:
     """Gradients are averaged over workers; weighed by their candidates they are those of the whole batch."""
     settings: dict[str, Any] = {"requests_per_batch": 5, "negatives_kept": 0.6}

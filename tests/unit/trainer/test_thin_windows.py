@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from features.configuration import read
 from features.errors import DataError
 from tests.trainer.run import make_job, one_worker
 from tests.trainer.windows import Made, make_window
@@ -26,9 +27,10 @@ from trainer.train import train
 pytestmark = pytest.mark.slow
 
 Rows = list[dict[str, Any]]
-LENIENT = GateSettings.model_validate(
+LENIENT = read(
+    GateSettings,
     {"min_requests": 1, "min_positives": 1, "max_auc_loss": 1.0, "over_popularity": -1.0, "bootstraps": 10}
-    | {"max_calibration_error": 1e9, "max_log_loss_over_popularity": 1e9, "max_log_loss_rise": 1e9}
+    | {"max_calibration_error": 1e9, "max_log_loss_over_popularity": 1e9, "max_log_loss_rise": 1e9},
 )
 
 
