@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, get_type_hints, runtime_checkable
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import to_json, to_jsonable_python
 
@@ -167,12 +167,14 @@ def _defaults(kind: Any) -> dict[str, object]:
 
 
 def _over(defaults: Mapping[str, object], values: Mapping[str, object]) -> dict[str, object]:
-    """The values, nested ones on top of the field's own default rather than of the nested class's."""
+    """The values in plain types, nested ones on top of the field's own default rather than of the nested class's."""
     whole = dict(values)
     for name, value in values.items():
         own = defaults.get(name)
         if isinstance(value, Mapping) and dataclasses.is_dataclass(own):
             whole[name] = vars(own) | _over(vars(own), value)
+        elif isinstance(value, SecretStr):
+            whole[name] = value.get_secret_value()  # JSON would have its stars
     return whole
 
 

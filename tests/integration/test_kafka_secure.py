@@ -125,7 +125,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def changed(settings: KafkaSettings, **values: object) -> KafkaSettings:
-    return read(KafkaSettings, vars(settings) | values, text=True)  # not as JSON, which has no secrets
+    return read(KafkaSettings, vars(settings) | values)
 
 
 def test_events_go_round_over_tls_with_a_login(secure: KafkaSettings, tmp_path: Path) -> None:

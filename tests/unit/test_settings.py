@@ -6,12 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from features.configuration import fields_of, read, to_plain
 from features.errors import UsageError
+from features.settings import KafkaSettings
 from freshrank import settings
 from freshrank.environment import PREFIX, RENAMED, section_of
 
@@ -40,6 +42,13 @@ def test_environment_over_file_over_default(file: Path, monkeypatch: pytest.Monk
 def test_every_default_is_a_value_that_a_user_could_set() -> None:
     defaults = settings.Settings()
     assert read(settings.Settings, to_plain(defaults)) == defaults == read(settings.Settings, {})
+
+
+def test_a_secret_is_read_as_it_is_and_not_as_its_stars() -> None:
+    kafka = read(KafkaSettings, {"sasl_password": "hunter2"})
+    again = read(KafkaSettings, vars(kafka) | {"partitions": 2})
+    assert again.sasl_password.get_secret_value() == "hunter2"
+    assert again == replace(kafka, partitions=2)
 
 
 def test_a_number_that_is_not_finite_is_refused_in_every_section(file: Path) -> None:
