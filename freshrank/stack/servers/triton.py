@@ -255,13 +255,13 @@ def _wait_unloaded(client: Any, name: str, headers: dict[str, str] | None) -> No
 
 def _stub_arguments(mark: str) -> set[str]:
     """Words of the command lines of a stack's stubs, which the prefix of its shared memory marks."""
+    import psutil
+
     found: set[str] = set()
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):
-                words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                if words[0].endswith(STUB) and any(word.startswith(mark) for word in words):
-                    found.update(words[1:])
+    for process in psutil.process_iter(["cmdline"]):
+        words: list[str] = process.info["cmdline"] or [""]
+        if words[0].endswith(STUB) and any(word.startswith(mark) for word in words):
+            found.update(words[1:])
     return found
 
 
@@ -284,8 +284,6 @@ def remove_leftovers(settings: Settings) -> None:
 
 
 def _any_triton() -> bool:
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if folder.name.isdigit() and (folder / "comm").read_bytes().strip() == b"tritonserver":
-                return True
-    return False
+    import psutil
+
+    return any(process.info["name"] == "tritonserver" for process in psutil.process_iter(["name"]))
