@@ -55,7 +55,7 @@ def read(path: Path) -> ModelConfig:
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        remedy = "remove the file, then run `freshrank up triton`, which writes it anew"
+        remedy = "remove the file, then run `freshrank up`, which writes it anew"
         raise DataError("no configuration of Triton's", field=str(path), value=str(error), remedy=remedy) from error
 
 
