@@ -17,7 +17,6 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
-from typing import Any
 
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, CronDataIntervalTimetable, RetryDecision, RetryPolicy, task
@@ -49,7 +48,7 @@ class ByExitCode(RetryPolicy):
         exception: BaseException,
         try_number: int,  # noqa: ARG002
         max_tries: int,  # noqa: ARG002
-        context: Any = None,  # noqa: ARG002
+        context: object = None,  # noqa: ARG002
     ) -> RetryDecision:
         """Decide by the command's exit code; what has none, such as a lost worker, is tried again."""
         found = re.search(r"exit (?:code|status) (-?\d+)", str(exception))
@@ -57,17 +56,17 @@ class ByExitCode(RetryPolicy):
             return RetryDecision.fail(f"exit code {found.group(1)} does not get better by itself")
         return RetryDecision.default()
 
-    def serialize(self) -> dict[str, Any]:
+    def serialize(self) -> dict[str, object]:
         """Nothing to keep: it has no parameters."""
         return {}
 
     @classmethod
-    def deserialize(cls, data: dict[str, Any]) -> ByExitCode:  # noqa: ARG003
+    def deserialize(cls, data: dict[str, object]) -> ByExitCode:  # noqa: ARG003
         """The policy."""
         return cls()
 
 
-def step(name: str, arguments: str, **options: Any) -> BashOperator:
+def step(name: str, arguments: str, **options: object) -> BashOperator:
     """A task that calls the command line.
 
     Its result is the command's one line of JSON: what goes to stderr is in the log, and not the last line printed.

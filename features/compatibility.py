@@ -41,7 +41,7 @@ def incompatibilities(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def _compare(
-    path: str, old: dict[str, Any], new: dict[str, Any], old_defs: dict[str, Any], new_defs: dict[str, Any]
+    path: str, old: dict[str, object], new: dict[str, object], old_defs: dict[str, object], new_defs: dict[str, object]
 ) -> Iterator[str]:
     before, after = _branches(old, old_defs), _branches(new, new_defs)
     for kind, part in before.items():

@@ -12,7 +12,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -106,7 +106,7 @@ class Impression(Event, frozen=True, kw_only=True, omit_defaults=True):
     policy: str = ""
     bundle_id: str | None = None
     feature_cutoff: Time | None = None
-    features_seen: dict[str, Any] | None = None
+    features_seen: dict[str, object] | None = None
 
 
 class Click(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -368,7 +368,7 @@ def _moment(field: str, text: str) -> int:
         raise InvalidEvent("no such time", field=field, value=text) from None
 
 
-def json_schema(topic: str) -> dict[str, Any]:
+def json_schema(topic: str) -> dict[str, object]:
     """JSON Schema (2020-12) of a topic's values, for producers in other languages."""
     (reference,), components = msgspec.json.schema_components([EVENTS[topic]], ref_template="#/$defs/{name}")
     name = reference["$ref"].rsplit("/", 1)[1]

@@ -56,11 +56,11 @@ _COMPLETING = "_FRESHRANK_COMPLETE"  # set by the shell's completion, by typer's
 class LazyGroup(TyperGroup):
     """A group whose commands are imported when they are called; listing them imports nothing."""
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002
         """Names of all commands, in the order of the table."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+    def get_command(self, ctx: object, cmd_name: str) -> Any:  # noqa: ARG002
         """The command: a light stand-in while help is printed, the real one when it is called."""
         if cmd_name not in COMMANDS:
             return None

@@ -12,7 +12,7 @@ import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from features.errors import UsageError
 from features.layout import Layout
@@ -43,7 +43,7 @@ class Asking(Protocol):
         """When, µs UTC."""
 
     @property
-    def context(self) -> Mapping[str, Any]:
+    def context(self) -> Mapping[str, object]:
         """Fields of the context, as impressions carry them."""
 
     @property
@@ -93,7 +93,9 @@ class Oracle(Protocol):
     def expected(self, lists: Mapping[str, Sequence[str]]) -> dict[str, float]:
         """True expected purchases of lists: request → items, first place first."""
 
-    def paired(self, lists: Mapping[str, Mapping[str, Sequence[str]]], treatment: str, control: str) -> dict[str, Any]:
+    def paired(
+        self, lists: Mapping[str, Mapping[str, Sequence[str]]], treatment: str, control: str
+    ) -> dict[str, object]:
         """Arms compared on the same requests.
 
         Args:
@@ -105,7 +107,7 @@ class Oracle(Protocol):
             `requests`, `means` by arm and of the best list, `<treatment>_minus_<control>` with its 95% interval.
         """
 
-    def precision(self, suspects: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    def precision(self, suspects: Sequence[tuple[str, float]]) -> dict[str, object]:
         """How many of the most suspicious listings are dirty.
 
         Args:

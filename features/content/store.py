@@ -66,7 +66,7 @@ class TokenWriter:
         description: What made the tokens; kept beside them for people.
     """
 
-    def __init__(self, folder: Path, widths: Widths, description: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, widths: Widths, description: dict[str, object]) -> None:
         self.folder, self.widths = folder, widths
         if not (folder / "encoder.json").exists():
             _write_index(folder, Index(np.empty(0, "S64"), np.empty(0, np.int8), np.empty(0, np.int64)))
@@ -117,7 +117,7 @@ class TokenWriter:
         _write_index(self.folder, self._index)
         self._new = []
 
-    def _append(self, shas: Sequence[str], kind: int, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    def _append(self, shas: Sequence[str], kind: int, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
         n_text, n_image = (len(shas), 0) if kind == TEXT else (0, len(shas))
         for name, dtype, shape in array_shapes(self.widths, n_text, n_image):
             if name not in arrays:

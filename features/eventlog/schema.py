@@ -23,7 +23,7 @@ _SHOWN = pa.struct(
     [("item_id", _TEXT), ("position", _I32), ("price_minor", _I64), ("score", _F64), ("propensity", _F64)]
 )
 _JSON = "json"  # marks a column of open-ended objects
-_TYPES: dict[str, Any] = {
+_TYPES: dict[str, object] = {
     "position": _I32, "quantity": _I32, "price_minor": _I64, "amount_minor": _I64, "weight_g": _F64, "available": _FLAG,
     "feature_cutoff": _I64, "items": pa.list_(_SHOWN), "context": _JSON, "experiments": _JSON, "features_seen": _JSON,
     "attributes": _JSON, "profile": _JSON,
@@ -89,7 +89,7 @@ def to_arrow(topic: str, source: str, broker_topic: str, rows: Sequence[EventRow
     """
     events = [row.event for row in rows]
     times = [event.time_us if isinstance(event, Gone) else event.event_time_us for event in events]
-    columns: dict[str, Any] = {
+    columns: dict[str, object] = {
         "_source": [source] * len(rows),
         "_topic": [broker_topic] * len(rows),
         "_partition": [row.partition for row in rows],
@@ -118,7 +118,7 @@ def _column(topic: str, name: str, events: list[Event | Gone]) -> Any:
         convert = _json
     elif name == "feature_cutoff":
         convert = parse_us
-    values: Iterable[Any] = (getattr(event, name, None) for event in events)
+    values: Iterable[object] = (getattr(event, name, None) for event in events)
     return [value if convert is None or value is None else convert(value) for value in values]
 
 
@@ -133,7 +133,7 @@ def _shown(events: list[Event | Gone]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.StructArray.from_arrays(children, fields=_SHOWN))
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from features import atomic, facts
 from features.errors import NotReadyError
@@ -23,6 +23,10 @@ from features.layout import Layout
 from features.scratch import scratch
 from features.settings import FeatureSettings, LabelSettings
 from features.times import DAY, HOUR, day_of, day_start, run_cut
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from duckdb import DuckDBPyConnection
 
 VERSION = 2  # raise it when the same facts give other rows
 TABLE = "requests"
@@ -114,7 +118,12 @@ def label(
 
 
 def check_current(
-    con: Any, layout: Layout, features: FeatureSettings, labels: LabelSettings, days: list[dt.date], cut_us: int
+    con: DuckDBPyConnection,
+    layout: Layout,
+    features: FeatureSettings,
+    labels: LabelSettings,
+    days: list[dt.date],
+    cut_us: int,
 ) -> None:
     """Make sure that `lake/requests` holds the days as known at the cut.
 
@@ -134,7 +143,12 @@ def check_current(
 
 
 def fingerprints(
-    con: Any, layout: Layout, features: FeatureSettings, labels: LabelSettings, days: list[dt.date], cut_us: int
+    con: DuckDBPyConnection,
+    layout: Layout,
+    features: FeatureSettings,
+    labels: LabelSettings,
+    days: list[dt.date],
+    cut_us: int,
 ) -> dict[dt.date, str]:
     """Of each day, a hash of everything that its rows are made from, as known at the cut, without reading it.
 
@@ -207,14 +221,14 @@ def _replace_day(layout: Layout, features: FeatureSettings, day: dt.date, file: 
         )
 
 
-def _gained(table: Path, schema: Any) -> bool:
+def _gained(table: Path, schema: pa.Schema) -> bool:
     from deltalake import DeltaTable
 
     there = {field.name for field in DeltaTable(str(table)).schema().fields}
     return any(name not in there for name in schema.names)
 
 
-def _cast(batch: Any, schema: Any) -> Any:
+def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     import pyarrow as pa
 
     columns = [batch.column(field.name).cast(field.type) for field in schema]

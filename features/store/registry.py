@@ -38,7 +38,7 @@ class OnlineStore:
     redis: RedisSettings | None = None
     sqlite: Path | None = None
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """Feast's configuration of it.
 
         Raises:

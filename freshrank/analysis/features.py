@@ -125,7 +125,7 @@ def _columns(window: Window) -> list[str]:
     return [column.name for column in read if column.level == "history" or column.kind != "id"]
 
 
-def _rows(window: Window, columns: list[str]) -> Iterator[dict[str, Any]]:
+def _rows(window: Window, columns: list[str]) -> Iterator[dict[str, object]]:
     """Requests of the evaluation day, by (event_time, request_id)."""
     for file in window.evaluation:
         for batch in pq.ParquetFile(file).iter_batches(256, columns=["event_time", "request_id", *columns]):
@@ -133,8 +133,8 @@ def _rows(window: Window, columns: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _in_step(
-    served: Iterator[Logged], rebuilt: Iterator[dict[str, Any]]
-) -> Iterator[tuple[Logged | None, dict[str, Any] | None]]:
+    served: Iterator[Logged], rebuilt: Iterator[dict[str, object]]
+) -> Iterator[tuple[Logged | None, dict[str, object] | None]]:
     """Requests of two streams that are in one order; None on the side that lacks one."""
     one, other = next(served, None), next(rebuilt, None)
     while one is not None or other is not None:
@@ -147,7 +147,7 @@ def _in_step(
         other = next(rebuilt, None) if take_theirs else other
 
 
-def _compare(name: str, count: _Count, served: Logged, rebuilt: Mapping[str, Any]) -> None:
+def _compare(name: str, count: _Count, served: Logged, rebuilt: Mapping[str, object]) -> None:
     if name not in served.features_seen:
         count.missing += 1
         count.example = count.example if count.example[0] else (served.request_id, "", _text(rebuilt[name]))
@@ -164,16 +164,16 @@ def _compare(name: str, count: _Count, served: Logged, rebuilt: Mapping[str, Any
         count.example = (served.request_id, _text(shown[0]), _text(shown[1]))
 
 
-def _values(value: Any) -> list[Any]:
+def _values(value: object) -> list[object]:
     return value if isinstance(value, list) else [value]
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(one: object, other: object) -> bool:
     if isinstance(one, int | float) and isinstance(other, int | float):
         return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
     return bool(one == other)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 80 else text[:77] + "..."

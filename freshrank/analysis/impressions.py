@@ -59,7 +59,7 @@ class Logged:
     request_id: str
     event_time: int
     scores: tuple[float | None, ...]
-    features_seen: dict[str, Any]
+    features_seen: dict[str, object]
 
 
 @contextlib.contextmanager

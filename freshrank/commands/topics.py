@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -47,7 +47,7 @@ def topics(ctx: typer.Context, as_json: Json = False) -> None:
         )  # fmt: skip
 
 
-def _left_out(letter: dict[str, Any]) -> str:
+def _left_out(letter: dict[str, object]) -> str:
     if "value_bytes" not in letter:
         return ""
     return f"(too long for a letter: {letter['value_bytes']:,} bytes, sha256 {letter.get('value_sha256', 'unknown')})"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from features.errors import FreshrankError
+from freshrank.stack import processes
 
 
 class StepError(FreshrankError):
@@ -131,24 +132,10 @@ class MemoryWatch:
 
     def _watch(self) -> None:
         while not self._stop.wait(self._every_s):
-            self.peak_mb = max(self.peak_mb, sum(map(_pss_mb, self._pids())))
+            self.peak_mb = max(self.peak_mb, sum(map(processes.pss_bytes, self._pids())) / 2**20)
 
-    def _pids(self) -> Iterator[int]:
+    def _pids(self) -> set[int]:
         import psutil
 
         mine = {os.getpid()} | {child.pid for child in psutil.Process().children(recursive=True)}
-        yield from mine
-        wanted = f"FRESHRANK_STACK_ID={self._stack_id}".encode()
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit() and int(folder.name) not in mine:
-                with contextlib.suppress(OSError):
-                    if wanted in (folder / "environ").read_bytes().split(b"\0"):
-                        yield int(folder.name)
-
-
-def _pss_mb(pid: int) -> float:
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) / 1024
-    return 0.0
+        return mine | {one.pid for one in processes.find(self._stack_id)}

@@ -10,7 +10,7 @@ import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from features import atomic
 from features.errors import DataError
@@ -138,7 +138,7 @@ def make_job(settings: Settings, day: dt.date, model: str = "") -> Job:
 
     layout, model = settings.layout, model or settings.train.model
     # all of them are looked at: a recipe under a misspelt name would be passed over
-    named: dict[str, dict[str, Any]] = {model: {}} | settings.train.recipe
+    named: dict[str, dict[str, object]] = {model: {}} | settings.train.recipe
     recipes = {name: checked_recipe(name, given, prefix=f"train.recipe.{name}.") for name, given in named.items()}
     incumbent, tokens = champion(layout), layout.tokens(encoder_hash(settings.content))
     return Job(

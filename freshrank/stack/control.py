@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from features.atomic import lock
 from features.errors import FreshrankError, NotReadyError, UsageError
@@ -144,7 +144,7 @@ def _bring(settings: Settings, supervisor: Supervisor, server: Server, tell: Cal
     return seconds
 
 
-def _idle(settings: Settings, server: Server, states: dict[str, dict[str, Any]]) -> list[str]:
+def _idle(settings: Settings, server: Server, states: dict[str, dict[str, object]]) -> list[str]:
     names = [program.name for program in server.programs(settings)]
     return [name for name in names if states.get(name, {}).get("statename") not in _RUNS]
 

@@ -51,20 +51,16 @@ def find(identity: str) -> list[Tagged]:
     Returns:
         The processes, by process id.
     """
-    mark = f"{VARIABLE}={identity}".encode()
+    import psutil
+
     found = []
     own = _ancestors()
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit() or int(folder.name) in own:
-            continue
-        try:
-            words = (folder / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue  # ended meanwhile, or another user's
-        if mark in words:
-            prefix = b"SUPERVISOR_PROCESS_NAME="
-            names = [word[len(prefix) :].decode() for word in words if word.startswith(prefix)]
-            found.append(Tagged(int(folder.name), names[-1] if names else "supervisor"))
+    for process in psutil.process_iter(
+        ["environ"]
+    ):  # None where it is another user's; who ended meanwhile is passed over
+        environ: dict[str, str] = process.info["environ"] or {}
+        if environ.get(VARIABLE) == identity and process.pid not in own:
+            found.append(Tagged(process.pid, environ.get("SUPERVISOR_PROCESS_NAME", "supervisor")))
     return sorted(found, key=lambda one: one.pid)
 
 
@@ -83,14 +79,13 @@ def strays(identity: str, root: int) -> list[Tagged]:
 
 def _ancestors(pid: int | None = None) -> set[int]:
     """A process, by default this one, and those that started it."""
-    pid, seen = os.getpid() if pid is None else pid, set()
-    while pid > 0 and pid not in seen:
-        seen.add(pid)
-        try:
-            pid = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
-        except (OSError, ValueError):
-            break
-    return seen
+    import psutil
+
+    pid = os.getpid() if pid is None else pid
+    try:
+        return {pid, *(parent.pid for parent in psutil.Process(pid).parents())}
+    except psutil.Error:  # ended meanwhile
+        return {pid}
 
 
 def sweep(identity: str, grace_s: float = 20.0, root: int | None = None) -> int:
@@ -125,17 +120,17 @@ def sweep(identity: str, grace_s: float = 20.0, root: int | None = None) -> int:
 
 def pss_bytes(pid: int) -> int:
     """Proportional set size of a process in bytes: its own memory and its share of what it shares; 0 when it ended."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return int(psutil.Process(pid).memory_full_info().pss)
     return 0
 
 
 def age_s(pid: int) -> float:
-    """Seconds since a process was started; 0 when it ended."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        ticks = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
-        up = float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
-        return max(0.0, up - ticks / os.sysconf("SC_CLK_TCK"))
+    """Seconds since a process was started, to about a second; 0 when it ended."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return max(0.0, time.time() - psutil.Process(pid).create_time())
     return 0.0

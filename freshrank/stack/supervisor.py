@@ -188,7 +188,7 @@ class Supervisor:
         }
         return json.dumps(found, indent=1)
 
-    def states(self) -> dict[str, dict[str, Any]]:
+    def states(self) -> dict[str, dict[str, object]]:
         """What it says of each program, `statename`, `pid` and more; empty when it is not there."""
         try:
             return {one["name"]: one for one in self._rpc().getAllProcessInfo()}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -99,7 +98,7 @@ def study(
     epochs: int,
     unseen: int,
     say: Callable[[str], None],
-    recipe: Mapping[str, Any] | None = None,
+    recipe: Mapping[str, object] | None = None,
 ) -> list[AlignmentRow]:
     """Train and measure both models.
 
@@ -144,7 +143,7 @@ def fit(
     store: TokenStore,
     seed: int,
     epochs: int,
-    recipe: Mapping[str, Any] | None = None,
+    recipe: Mapping[str, object] | None = None,
 ) -> Model:
     """A model trained on alignment alone, with the optimiser of its recipe.
 

@@ -88,12 +88,12 @@ class ApiError(FreshrankError):
         super().__init__(code, field=field, value=value, remedy=remedy)
         self.status, self.code = status, code
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> dict[str, object]:
         """The answer's body."""
         return error_body(self.code, self.field, self.value, self.remedy)
 
 
-def error_body(code: str, field: str | None, value: object, remedy: str | None) -> dict[str, Any]:
+def error_body(code: str, field: str | None, value: object, remedy: str | None) -> dict[str, object]:
     """An error's body; long values are shortened, and what cannot be written as text is replaced."""
     shown = value if value is None or isinstance(value, bool | int) else str(value)
     if isinstance(shown, str):

@@ -128,7 +128,7 @@ def _add_health(app: FastAPI, health: Health) -> None:
     """What an operator and a load balancer ask."""
 
     @app.get("/healthz")
-    async def healthz() -> dict[str, Any]:
+    async def healthz() -> dict[str, object]:
         """Answer while the process serves requests; says what is live and what fails."""
         serving = app.state.live.snapshot.serving
         return {

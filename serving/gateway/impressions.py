@@ -105,7 +105,7 @@ class ImpressionLog:
             sent.add_callback(self._sent)
             sent.add_errback(self._failed)
 
-    def _sent(self, _: Any) -> None:
+    def _sent(self, _: object) -> None:
         self._count("sent")
         self._health.well("impressions")
 

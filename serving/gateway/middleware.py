@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.gateway.api import error_body
 
@@ -22,10 +23,10 @@ class LimitBody:
         count: Called with the status of each refusal.
     """
 
-    def __init__(self, app: Any, limit: int, count: Count) -> None:
+    def __init__(self, app: ASGIApp, limit: int, count: Count) -> None:
         self._app, self._limit, self._count = app, limit, count
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read a request's body up to the limit, then hand the request on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -41,16 +42,16 @@ class LimitBody:
             if len(body) > self._limit:
                 await self._refuse(len(body), send)
                 return
-        whole: dict[str, Any] | None = {"type": "http.request", "body": bytes(body), "more_body": False}
+        whole: Message | None = {"type": "http.request", "body": bytes(body), "more_body": False}
 
-        async def replay() -> Any:
+        async def replay() -> Message:
             nonlocal whole
             message, whole = whole, None
             return message if message is not None else await receive()
 
         await self._app(scope, replay, send)
 
-    async def _refuse(self, size: int, send: Any) -> None:
+    async def _refuse(self, size: int, send: Send) -> None:
         self._count("413")
         await _answer(413, error_body("body_too_large", "body", size, f"send {self._limit} bytes at most"), send)
 
@@ -63,17 +64,17 @@ class Unexpected:
         count: Called with the status of each such answer.
     """
 
-    def __init__(self, app: Any, count: Count) -> None:
+    def __init__(self, app: ASGIApp, count: Count) -> None:
         self._app, self._count = app, count
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started = False
 
-        async def watch(message: Any) -> None:
+        async def watch(message: Message) -> None:
             nonlocal started
             started = True
             await send(message)
@@ -89,7 +90,7 @@ class Unexpected:
             await _answer(500, error_body("bug", None, type(error).__name__, remedy), send)
 
 
-async def _answer(status: int, body: dict[str, Any], send: Any) -> None:
+async def _answer(status: int, body: dict[str, object], send: Send) -> None:
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(body).encode()})

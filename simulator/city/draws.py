@@ -7,10 +7,9 @@ same in whatever order requests are answered, and two policies meet the same luc
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -33,7 +32,7 @@ def generator(*parts: object) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(key_of(*parts)))
 
 
-def mix(keys: Any) -> Keys:
+def mix(keys: ArrayLike) -> Keys:
     """The splitmix64 finaliser, on arrays."""
     with np.errstate(over="ignore"):
         z = np.asarray(keys, dtype=np.uint64) + _GOLDEN
@@ -42,7 +41,7 @@ def mix(keys: Any) -> Keys:
         return np.asarray(z ^ (z >> _S31))
 
 
-def combine(first: Any, second: Any) -> Keys:
+def combine(first: ArrayLike, second: ArrayLike) -> Keys:
     """Keys of pairs; arrays broadcast."""
     with np.errstate(over="ignore"):
         return mix(mix(first) + np.asarray(second).astype(np.uint64) * _M1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -130,11 +129,11 @@ def expected_purchases(relevance: dict[str, float], ranked: Sequence[str], exami
     return float(sum(place * relevance[item] for place, item in zip(places.tolist(), ranked, strict=True)))
 
 
-def candidate_rows(columns: dict[str, Any]) -> pa.Table:
+def candidate_rows(columns: dict[str, object]) -> pa.Table:
     """Rows of `candidates` from arrays or lists."""
     return pa.table([pa.array(columns[field.name], field.type) for field in CANDIDATES], schema=CANDIDATES)
 
 
-def listing_rows(columns: dict[str, Any]) -> pa.Table:
+def listing_rows(columns: dict[str, object]) -> pa.Table:
     """Rows of `listings` from arrays or lists."""
     return pa.table([pa.array(columns[field.name], field.type) for field in LISTINGS], schema=LISTINGS)

@@ -146,7 +146,7 @@ class Journey:
         while chunk := rows.fetchmany(10_000):
             yield from chunk
 
-    def describe(self, products: NDArray[np.int64]) -> dict[int, dict[str, Any]]:
+    def describe(self, products: NDArray[np.int64]) -> dict[int, dict[str, object]]:
         """What is said of products: `manufacturer_id department brand product_category product_type package_size`."""
         self._con.register("wanted", {"product_id": products})
         found = self._con.execute("SELECT * FROM products SEMI JOIN wanted USING (product_id)")

@@ -5,10 +5,12 @@ The real server is in tests/integration; this one makes hundreds of interrupted 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from serving.triton import TritonError
 from trainer.runtime.scorer import Scorer
@@ -39,11 +41,10 @@ class MemoryTriton:
         config = self.repository / model / "config.pbtxt"
         if not config.exists():
             raise TritonError(f"no config for {model}")
-        found = re.search(r"versions: \[ (.*) \]", config.read_text(encoding="utf-8"))
-        assert found is not None
+        said = text_format.Parse(config.read_text(encoding="utf-8"), ModelConfig())
         old = self.loaded.get(model, {})
         fresh = {}
-        for version in map(int, found[1].split(",")):
+        for version in said.version_policy.specific.versions:
             folder = self.repository / model / str(version)
             if not (folder / "model.py").exists():
                 raise TritonError(f"{model} {version} has no model.py")

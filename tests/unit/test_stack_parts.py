@@ -15,6 +15,7 @@ import pytest
 from features.configuration import read
 from features.errors import UsageError
 from freshrank import stack
+from freshrank.demo.steps import MemoryWatch
 from freshrank.settings import Settings
 from freshrank.stack import addresses, control, processes
 from freshrank.stack.server import Program
@@ -85,6 +86,47 @@ def test_a_process_that_is_asked_ends_without_being_killed(tmp_path: Path) -> No
     until(lambda: processes.find(identity), "the child to be there")
     assert processes.sweep(identity) == 1
     assert child.wait(10) == -signal.SIGTERM
+
+
+def test_what_ended_has_no_memory_and_no_age_and_what_lives_has_both(tmp_path: Path) -> None:
+    identity = processes.stack_id(tmp_path)
+    child = subprocess.Popen(["sleep", "60"], env=os.environ | {processes.VARIABLE: identity})
+    try:
+        until(lambda: processes.find(identity), "the child to be there")
+        assert processes.find(identity) == [processes.Tagged(child.pid, "supervisor")]
+        rollup = Path(f"/proc/{child.pid}/smaps_rollup").read_text(encoding="utf-8")
+        (pss,) = (int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
+        assert processes.pss_bytes(child.pid) == pytest.approx(pss, rel=0.5)  # others map and unmap what it shares
+        assert 0 <= processes.age_s(child.pid) < 60
+        assert processes.strays(identity, os.getpid()) == []
+    finally:
+        child.kill()
+        child.wait()
+    assert (processes.pss_bytes(child.pid), processes.age_s(child.pid), processes.find(identity)) == (0, 0.0, [])
+    assert processes.strays(identity, child.pid) == []
+
+
+def test_the_demos_peak_of_memory_counts_the_stacks_processes_and_its_own(tmp_path: Path) -> None:
+    identity = processes.stack_id(tmp_path)
+    hold = "held = bytearray(2**26); held[::4096] = b'x' * len(held[::4096]); print(1, flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    variables = os.environ | {processes.VARIABLE: identity}
+    # started by a shell that ends, so that it is found by its variable alone
+    shell = subprocess.Popen(
+        ["setsid", "--fork", sys.executable, "-c", hold],
+        env=variables,
+        **pipes,  # type: ignore[call-overload]
+    )
+    with shell:
+        shell.stdout.readline()
+        with MemoryWatch(identity, every_s=0.02) as memory:
+            until(lambda: memory.peak_mb > 0, "a look at the memory")
+        (held,) = processes.find(identity)
+        own = processes.pss_bytes(os.getpid()) / 2**20
+        assert processes.pss_bytes(held.pid) >= 2**26
+        assert memory.peak_mb >= 64 + own / 2
+        shell.stdin.close()
+    until(lambda: not processes.find(identity), "the process to end")
 
 
 ODD = 'ä b 100%s#1\'x ;y #z, "q"'  # what means something to an ini file, to properties, to a shell or to a format

@@ -158,7 +158,7 @@ def initial_accumulators(weights: Mapping[str, Tensor], optimizer: Optimizer) ->
     return {name: torch.full_like(weight if exact else weight[:, 0], start) for name, weight in weights.items()}
 
 
-def optimizer_state(module: DistributedModelParallel) -> dict[str, Any]:
+def optimizer_state(module: DistributedModelParallel) -> dict[str, object]:
     """Table name → Adagrad's sums of it."""
     found = {}
     for state in module.fused_optimizer.state_dict()["state"].values():
@@ -168,7 +168,7 @@ def optimizer_state(module: DistributedModelParallel) -> dict[str, Any]:
     return found
 
 
-def _shards(state: Mapping[str, Any]) -> dict[str, list[tuple[list[int], Tensor]]]:
+def _shards(state: Mapping[str, object]) -> dict[str, list[tuple[list[int], Tensor]]]:
     """Name → this worker's shards with their offsets, for sharded tensors; whole tables where there is one worker."""
     found: dict[str, list[tuple[list[int], Tensor]]] = {}
     for key, value in state.items():

@@ -114,5 +114,5 @@ def _sha(listing: Raw, column: str) -> Any:
 
 
 def _exchanged(listing: Raw, other: Raw, column: str) -> Raw:
-    changed: npt.NDArray[Any] = other.columns[column]
+    changed: npt.NDArray[np.generic] = other.columns[column]
     return replace(listing, columns={**listing.columns, column: changed})

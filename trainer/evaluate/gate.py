@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from trainer.evaluate.figures import DaySlice, Figures
 from trainer.evaluate.metrics import Interval
@@ -37,7 +37,7 @@ class Check:
         """One line for people."""
         return f"{self.name}: {self.outcome} ({self.said})"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As the blessing holds it."""
         return {"name": self.name, "outcome": self.outcome, "passed": self.passed, "said": self.said}
 

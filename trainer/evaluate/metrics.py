@@ -20,7 +20,7 @@ I64 = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
-def finite(what: str, numbers: npt.NDArray[Any]) -> None:
+def finite(what: str, numbers: npt.NDArray[np.generic]) -> None:
     """Refuse numbers of which one is not finite.
 
     Args:
@@ -40,7 +40,7 @@ def finite(what: str, numbers: npt.NDArray[Any]) -> None:
         )
 
 
-def auc(score: npt.NDArray[Any], label: npt.NDArray[Any], weight: F64 | None = None) -> float | None:
+def auc(score: npt.NDArray[np.generic], label: npt.NDArray[np.generic], weight: F64 | None = None) -> float | None:
     """Area under the ROC curve; ties count half.
 
     Args:
@@ -86,7 +86,7 @@ class _Auc:
         return float((positive * (below + negative / 2)).sum() / pairs)
 
 
-def user_auc(score: npt.NDArray[Any], label: npt.NDArray[Any], user: I64) -> float | None:
+def user_auc(score: npt.NDArray[np.generic], label: npt.NDArray[np.generic], user: I64) -> float | None:
     """AUC within each user that has both classes, averaged with the users' candidates as weights.
 
     Args:
@@ -112,7 +112,7 @@ def user_auc(score: npt.NDArray[Any], label: npt.NDArray[Any], user: I64) -> flo
     return total / weight if weight else None
 
 
-def log_loss(logit: npt.NDArray[Any], label: npt.NDArray[Any]) -> float | None:
+def log_loss(logit: npt.NDArray[np.generic], label: npt.NDArray[np.generic]) -> float | None:
     """Mean binary cross-entropy of logits, [n]; None of none. A number that is not finite is a `DataError`."""
     return float(np.mean(_cross_entropy(logit, label))) if len(logit) else None
 
@@ -150,9 +150,9 @@ class Interval:
 
 
 def auc_difference(
-    first: npt.NDArray[Any],
-    second: npt.NDArray[Any],
-    label: npt.NDArray[Any],
+    first: npt.NDArray[np.generic],
+    second: npt.NDArray[np.generic],
+    label: npt.NDArray[np.generic],
     request: I64,
     *,
     resamples: int,

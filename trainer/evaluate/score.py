@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +38,8 @@ class Day:
 
     request: npt.NDArray[np.int64]
     user: npt.NDArray[np.int64]
-    request_id: npt.NDArray[Any]
-    item: npt.NDArray[Any]
+    request_id: npt.NDArray[np.generic]
+    item: npt.NDArray[np.generic]
     label: npt.NDArray[np.int8]
     mature: npt.NDArray[np.bool_]
     uniform: npt.NDArray[np.bool_]
@@ -85,7 +84,7 @@ def score_day(files: Sequence[Path], scorers: dict[str, Scorer], task: str, seen
             )
     wanted = {column for scorer in scorers.values() for column in scorer.encoding.columns()}
     columns = sorted({*wanted, *KEYS, "user_id", "cand_item", LABELS[task]})
-    parts: list[dict[str, npt.NDArray[Any]]] = []
+    parts: list[dict[str, npt.NDArray[np.generic]]] = []
     logits: dict[str, list[npt.NDArray[np.float32]]] = {role: [] for role in scorers}
     users: dict[str, int] = {}
     requests = 0
@@ -114,7 +113,7 @@ def score_day(files: Sequence[Path], scorers: dict[str, Scorer], task: str, seen
             }
         )
         requests += size
-    kinds: dict[str, Any] = {"request": np.int64, "user": np.int64, "label": np.int8, "request_id": object}
+    kinds: dict[str, object] = {"request": np.int64, "user": np.int64, "label": np.int8, "request_id": object}
     kinds |= {"item": object, "mature": bool, "uniform": bool, "new": bool}
     merged = {n: np.concatenate([p[n] for p in parts]) if parts else np.empty(0, kind) for n, kind in kinds.items()}
     made = {role: np.concatenate(found) if found else np.empty(0, np.float32) for role, found in logits.items()}
@@ -122,7 +121,7 @@ def score_day(files: Sequence[Path], scorers: dict[str, Scorer], task: str, seen
 
 
 def _refuse_what_is_not_finite(
-    role: str, scorer: Scorer, logits: npt.NDArray[np.float32], part: Raw, names: npt.NDArray[Any]
+    role: str, scorer: Scorer, logits: npt.NDArray[np.float32], part: Raw, names: npt.NDArray[np.generic]
 ) -> None:
     bad = ~np.isfinite(logits)
     if not bad.any():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,7 +24,7 @@ class Categorical:
     def __init__(self, name: str, values: list[str], numerals: bool = False) -> None:
         self.name, self.values, self.numerals = name, pa.array(values, pa.string()), numerals
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """What `fields.json` says of it."""
         return {"name": self.name, "kind": "id", "rows": len(self.values) + 1}
 
@@ -52,7 +50,7 @@ class Bucketised:
     def __init__(self, name: str, edges: NDArray[np.float64]) -> None:
         self.name, self.edges = name, edges
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """What `fields.json` says of it."""
         return {"name": self.name, "kind": "id", "rows": len(self.edges) + 2, "edges": self.edges.tolist()}
 
@@ -75,7 +73,7 @@ class Embedded:
     def __init__(self, name: str, shift: float, factor: float, log: bool) -> None:
         self.name, self.shift, self.factor, self.log = name, shift, factor, log
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """What `fields.json` says of it."""
         return {
             "name": self.name,

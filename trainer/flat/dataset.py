@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from features.configuration import read
 from features.errors import DataError, NotReadyError, UsageError
@@ -107,7 +107,7 @@ def read_dataset(folder: Path) -> Dataset:
     return dataset
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, object]:
     """A TOML file.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from features.atomic import write_text
 from features.errors import LockedError, NotReadyError
@@ -14,6 +14,8 @@ from freshrank.stack.processes import stack_id
 from freshrank.stack.server import NotYet, Program, Server, project_root, setup_folder
 
 if TYPE_CHECKING:
+    from tritonclient.grpc import InferenceServerClient
+
     from freshrank.settings import Settings
 
 PROBE_MODEL = "freshrank_probe"
@@ -125,7 +127,7 @@ class TritonServer(Server):
             heal(client, settings)
             _ask_probe(client)
 
-    def _ask_live(self, client: Any) -> None:
+    def _ask_live(self, client: InferenceServerClient) -> None:
         if not client.is_server_live(client_timeout=2):
             raise NotYet("it does not say that it is live")
 
@@ -139,7 +141,7 @@ class TritonServer(Server):
 
 
 @contextlib.contextmanager
-def _client(settings: Settings) -> Iterator[Any]:
+def _client(settings: Settings) -> Iterator[InferenceServerClient]:
     """A client, closed at the end of the block; what it meets becomes `NotYet`."""
     import tritonclient.grpc as grpc
     from tritonclient.utils import InferenceServerException
@@ -156,7 +158,7 @@ def _client(settings: Settings) -> Iterator[Any]:
         client.close()
 
 
-def _ask_probe(client: Any) -> None:
+def _ask_probe(client: InferenceServerClient) -> None:
     """Have the probe's model double three numbers."""
     import numpy as np
     import tritonclient.grpc as grpc
@@ -169,7 +171,7 @@ def _ask_probe(client: Any) -> None:
         raise NotYet(f"the probe's model answered {y}")
 
 
-def _wanted(settings: Settings, client: Any) -> list[tuple[str, bool]]:
+def _wanted(settings: Settings, client: InferenceServerClient) -> list[tuple[str, bool]]:
     """What `serving.json` calls live, each with whether Triton can score with it."""
     from serving.state import ServingFile, VersionState
 
@@ -204,7 +206,7 @@ def _headers(settings: Settings) -> dict[str, str] | None:
     return {"triton-grpc-protocol-admin-key": key} if key else None
 
 
-def heal(client: Any, settings: Settings) -> list[str]:
+def heal(client: InferenceServerClient, settings: Settings) -> list[str]:
     """Unload and load again models of which a stub has died.
 
     Triton never starts a killed stub again and goes on calling its model ready; requests to it fail until it is loaded
@@ -225,7 +227,7 @@ def heal(client: Any, settings: Settings) -> list[str]:
     return healed
 
 
-def lost_stubs(client: Any, settings: Settings) -> list[str]:
+def lost_stubs(client: InferenceServerClient, settings: Settings) -> list[str]:
     """Names of the models that call themselves ready and have lost a stub: the living ones' command lines name theirs.
 
     Args:
@@ -241,7 +243,7 @@ def lost_stubs(client: Any, settings: Settings) -> list[str]:
     return lost
 
 
-def _wait_unloaded(client: Any, name: str, headers: dict[str, str] | None) -> None:
+def _wait_unloaded(client: InferenceServerClient, name: str, headers: dict[str, str] | None) -> None:
     import time
 
     deadline = time.monotonic() + 30
@@ -255,13 +257,13 @@ def _wait_unloaded(client: Any, name: str, headers: dict[str, str] | None) -> No
 
 def _stub_arguments(mark: str) -> set[str]:
     """Words of the command lines of a stack's stubs, which the prefix of its shared memory marks."""
+    import psutil
+
     found: set[str] = set()
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):
-                words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                if words[0].endswith(STUB) and any(word.startswith(mark) for word in words):
-                    found.update(words[1:])
+    for process in psutil.process_iter(["cmdline"]):
+        words: list[str] = process.info["cmdline"] or [""]
+        if words[0].endswith(STUB) and any(word.startswith(mark) for word in words):
+            found.update(words[1:])
     return found
 
 
@@ -284,8 +286,6 @@ def remove_leftovers(settings: Settings) -> None:
 
 
 def _any_triton() -> bool:
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if folder.name.isdigit() and (folder / "comm").read_bytes().strip() == b"tritonserver":
-                return True
-    return False
+    import psutil
+
+    return any(process.info["name"] == "tritonserver" for process in psutil.process_iter(["name"]))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from features import atomic
 from features.content.encode import encoder_hash
@@ -69,7 +70,7 @@ def encode(seen: dict[int, Seen], serials: list[int], settings: ContentSettings,
         pictures = ImageEncoder(settings.image_encoder, settings.image_weights, settings.image_size)
         for start in range(0, len(new), BATCH):
             part = new[start : start + BATCH]
-            decoded = [decode(jpeg(spec)) for _, one in part if (spec := seen[one].photo)]
+            decoded = [_decoded(jpeg(spec)) for _, one in part if (spec := seen[one].photo)]
             image.add([sha for sha, _ in part], pictures.encode_whole(decoded))
         image.save()
     return ContentVectors(
@@ -104,6 +105,12 @@ class _Vectors:
         width = len(next(iter(self._rows.values())))
         nothing = np.full(width, np.nan, dtype=np.float16)
         return np.stack([self._rows[sha] if sha else nothing for sha in shas]).astype(np.float32)
+
+
+def _decoded(data: bytes) -> Image:
+    photo = decode(data)
+    assert photo is not None  # the city drew it
+    return photo
 
 
 def _mean(tokens: Any, length: Any) -> Vectors:

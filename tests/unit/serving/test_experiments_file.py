@@ -173,7 +173,7 @@ def test_nothing_is_published_that_reads_otherwise(tmp_path: Path, monkeypatch: 
     change(layout, path, "first", lambda _: experiment)
     before = path.read_bytes()
     for text, error in ((before.decode(), FreshrankError), ("[[", UsageError)):
-        monkeypatch.setattr(experiments_file, "to_toml", lambda _, text=text: text)
+        monkeypatch.setattr(experiments_file, "edited", lambda *_, text=text: text)
         with pytest.raises(error):
             change(layout, path, "second", lambda _: replace(experiment, active=False))
         assert path.read_bytes() == before
@@ -200,3 +200,92 @@ def test_names_may_be_long_but_not_endless() -> None:
     check_name("é" * 100)
     with pytest.raises(UsageError, match="up to 100"):
         check_name("é" * 101)
+
+
+TOP, ABOUT_ARMS, ABOUT_OTHER = "# Ask growth before a change.\n\n", "# shares sum to 1\n", "\n# kept for the paper\n"
+OTHER = '[andere]\nactive = false  # done\n\n\narms.x = { share = 1, policy = "uniform" }\n# the end\n'
+SHAPES = {
+    "as written by the command": (
+        '[r]\nseed = "r"\nactive = true  # since May\n\n'
+        f'{ABOUT_ARMS}[r.arms]  # two\na = {{ share = 0.5, alias = "champion" }}  # old\n'
+        'b = { share = 0.25, policy = "uniform" }\n'
+    ),
+    "arms alone": f'{ABOUT_ARMS}[r.arms]\na = {{share=0.5,alias="champion"}}\nb = {{share=0.25,policy="uniform"}}\n',
+    "a table an arm": (
+        f'[r]\n\n{ABOUT_ARMS}[r.arms.a]\nshare = 0.5\nalias = "champion"\n\n'
+        '[r.arms.b]\nshare = 0.25\npolicy = "uniform"\n'
+    ),
+    "tables of arms alone": (
+        f'{ABOUT_ARMS}[r.arms.a]\nshare = 0.5\nalias = "champion"\n[r.arms.b]\nshare = 0.25\npolicy = "uniform"\n'
+    ),
+    "dotted": (
+        f'[r]\n{ABOUT_ARMS}arms.a = {{ share = 0.5, alias = "champion" }}\narms.b={{share=0.25,policy="uniform"}}\n'
+    ),
+    "dotted at the top": (
+        f'{ABOUT_ARMS}r.arms.a = {{ share = 0.5, alias = "champion" }}\nr.arms.b={{share=0.25,policy="uniform"}}\n'
+    ),
+    "one line": (
+        f'{ABOUT_ARMS}r = {{ arms = {{a={{share=0.5,alias="champion"}},b={{share=0.25,policy="uniform"}} }} }}\n'
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["stop", "r"],
+        ["ramp", "r", "--arm", "a=0.125"],
+        ["create", "r", "--arm", "b=1:challenger", "--seed", "fresh"],
+        ["create", "r", "--arm", "c=0.5:champion", "--arm", "b=0:popularity", "--arm", "d=0:uniform"],
+        ["stop", "r", "create", "r", "--arm", "b=1:challenger", "--arm", "a=0:champion", "--seed", "fresh"],
+        ["stop", "andere"],
+        ["ramp", "andere", "--arm", "x=0.5"],
+    ],
+    ids=" ".join,
+)
+def test_comments_order_and_blank_lines_of_the_rest_survive(
+    path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], shape: str
+) -> None:
+    words = list(words)
+    path.write_text(TOP + SHAPES[shape] + ABOUT_OTHER + OTHER, encoding="utf-8")
+    if words[2:3] == ["create"]:
+        assert run(monkeypatch, *words[:2]) == 0
+        del words[:2]
+    assert run(monkeypatch, *words) == 0
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith(TOP) and text.count(ABOUT_ARMS) == 1
+    assert list(read(path).experiments) == ["r", "andere"]
+    if words[1] == "r":
+        assert text.endswith(ABOUT_OTHER + OTHER)
+    else:
+        assert text.startswith(TOP + SHAPES[shape] + ABOUT_OTHER) and text.endswith("# the end\n")
+
+
+def test_a_stop_and_a_ramp_change_no_other_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = TOP + SHAPES["as written by the command"] + ABOUT_OTHER + OTHER
+    path.write_text(text, encoding="utf-8")
+    assert run(monkeypatch, "ramp", "r", "--arm", "b=0.5") == 0
+    assert run(monkeypatch, "stop", "r") == 0
+    wanted = text.replace("active = true ", "active = false ").replace("share = 0.25", "share = 0.5")
+    assert path.read_text(encoding="utf-8") == wanted
+
+
+@pytest.mark.parametrize("text", ["# nothing yet", TOP + OTHER, OTHER.rstrip()])
+def test_a_new_experiment_comes_last_and_changes_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    path.write_text(text, encoding="utf-8")
+    assert run(monkeypatch, "create", "new", *ARMS) == 0
+    assert path.read_text(encoding="utf-8").startswith(f"{text.rstrip()}\n\n[new]\n")
+
+
+def test_an_experiment_in_pieces_is_changed_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = (
+        '[r.arms.a]\nshare = 0.5\nalias = "champion"\n\n# between\n[andere.arms.x]\nshare = 1\npolicy = "uniform"\n'
+    )
+    path.write_text(pieces + "[andere]\nactive = false\n[r]  # two\nactive = true\n", encoding="utf-8")
+    assert run(monkeypatch, "ramp", "r", "--arm", "a=0.25") == 0
+    assert run(monkeypatch, "stop", "r") == 0
+    text = path.read_text(encoding="utf-8")
+    assert "# between\n[andere.arms.x]" in text and text.endswith("[r]  # two\nactive = false\n")
