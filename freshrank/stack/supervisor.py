@@ -45,16 +45,18 @@ class Supervisor:
         self.socket = self.run / "supervisor.sock"
         self.identity = processes.stack_id(settings.layout.root)
 
-    def _rpc(self) -> Any:
+    def _call(self, method: str, *arguments: Any) -> Any:
+        """Ask it something, on a connection that is closed afterwards."""
         from supervisor.xmlrpc import SupervisorTransport
 
         transport = SupervisorTransport(None, None, f"unix://{self.socket}")
-        return ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        with ServerProxy("http://127.0.0.1", transport=transport) as server:
+            return getattr(server.supervisor, method)(*arguments)
 
     def is_alive(self) -> bool:
         """Whether it answers."""
         try:
-            return bool(self._rpc().getState()["statecode"] in (0, 1))
+            return bool(self._call("getState")["statecode"] in (0, 1))
         except (*_GONE, Fault):
             return False
 
@@ -65,7 +67,7 @@ class Supervisor:
             NotReadyError: If it does not answer.
         """
         try:
-            return int(self._rpc().getPID())
+            return int(self._call("getPID"))
         except (*_GONE, Fault) as error:
             raise NotReadyError(f"the supervisor has gone: {error}", remedy="run `freshrank up` again") from error
 
@@ -191,14 +193,14 @@ class Supervisor:
     def states(self) -> dict[str, dict[str, object]]:
         """What it says of each program, `statename`, `pid` and more; empty when it is not there."""
         try:
-            return {one["name"]: one for one in self._rpc().getAllProcessInfo()}
+            return {one["name"]: one for one in self._call("getAllProcessInfo")}
         except (*_GONE, Fault):
             return {}
 
     def start_program(self, name: str) -> None:
         """Start a program that does not run; whether it stays up is for the probe to say."""
         try:
-            self._rpc().startProcess(name, False)
+            self._call("startProcess", name, False)
         except Fault as fault:
             if "ALREADY_STARTED" not in fault.faultString:
                 raise NotReadyError(
@@ -210,23 +212,23 @@ class Supervisor:
     def stop_program(self, name: str) -> None:
         """Stop a program and wait for it; nothing to do when it does not run."""
         with contextlib.suppress(Fault, *_GONE):
-            self._rpc().stopProcess(name, True)
+            self._call("stopProcess", name, True)
 
     def shutdown(self) -> None:
         """Ask it to stop its programs and itself; a sweep follows, whatever came of it."""
         with contextlib.suppress(Fault, FreshrankError, *_GONE):
             longest = max((program.stop_s for program in self.programs), default=0) + 10
             deadline = time.monotonic() + longest
-            self._rpc().stopAllProcesses(False)  # all at once; a shutdown alone stops them one after the other
+            self._call("stopAllProcesses", False)  # all at once; a shutdown alone stops them one after the other
             while time.monotonic() < deadline and any(one["statename"] == "STOPPING" for one in self.states().values()):
                 time.sleep(0.1)
-            self._rpc().shutdown()
+            self._call("shutdown")
             while time.monotonic() < deadline and self._answers():
                 time.sleep(0.1)
 
     def _answers(self) -> bool:
         try:
-            self._rpc().getState()
+            self._call("getState")
         except Fault:
             return True  # it answers that it is shutting down
         except _GONE:

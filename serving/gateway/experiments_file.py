@@ -143,7 +143,7 @@ def to_toml(experiments: dict[str, Experiment]) -> str:
     """The text of experiments.
 
     Example:
-        >>> print(to_toml({"ranker.v2": Experiment(arms={"a": {"share": 0.5, "alias": "champion"}})}), end="")
+        >>> print(to_toml({"ranker.v2": Experiment(arms={"a": Arm(0.5, alias="champion")})}), end="")
         ["ranker.v2"]
         seed = "ranker.v2"
         active = true
@@ -178,8 +178,8 @@ def edited(text: str, name: str, old: Experiment | None, new: Experiment) -> str
 
     Example:
         >>> text = "[r]\\nactive = true  # since May\\n\\n[r.arms]  # ours\\na = { share = 1, alias = 'champion' }\\n"
-        >>> old = Experiment(arms={"a": {"share": 1, "alias": "champion"}})
-        >>> print(edited(text, "r", old, old.model_copy(update={"active": False})), end="")
+        >>> old = Experiment(arms={"a": Arm(1, alias="champion")})
+        >>> print(edited(text, "r", old, replace(old, active=False)), end="")
         [r]
         active = false  # since May
         <BLANKLINE>

@@ -32,12 +32,11 @@ def test_traffic_that_breaks_off_ends_the_demo_after_the_run_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "SWAP_SHOWN_S", 0.0)
-    monkeypatch.setattr(run, "awake", lambda *_: [SimpleNamespace()])
     live: Any = Broken()
-    shoppers: Any = None
+    requests: Any = [SimpleNamespace()]
     with (
         pytest.raises(UnreachableError, match="Kafka does not answer"),
-        run.traffic(live, shoppers, DemoPlan(name="x", runs=tmp_path)) as answered,
+        run.traffic(live, requests, DemoPlan(name="x", runs=tmp_path)) as answered,
     ):
         assert live.over.wait(10)
     assert [str(one) for one in answered] == ["answered"]
