@@ -162,7 +162,7 @@ def select(found: Raw, rows: I64, kept: npt.NDArray[np.bool_] | None = None) -> 
         kept: Which candidates to keep, [S]; all by default.
     """
     counts = dict(found.counts)
-    index: dict[str, npt.NDArray[np.floating | np.integer]] = {"request": rows}
+    index: dict[str, I64] = {"request": rows}
     chosen: dict[str, I64] = {}
     for name, n in counts.items():
         starts = np.cumsum(n) - n
