@@ -35,7 +35,7 @@ def to_array(value: Any, kind: str) -> npt.NDArray[Any]:
 
 def request_inputs(
     inputs: Iterable[tuple[str, str, str]], columns: Mapping[str, Any], candidates: int
-) -> dict[str, npt.NDArray[np.generic]]:
+) -> dict[str, npt.NDArray[Any]]:
     """A request's raw columns as a served model's inputs; what a request lacks is missing, for each candidate.
 
     Args:

@@ -115,7 +115,7 @@ def gather(done: Done) -> Gathered:
     return found
 
 
-def _window(layout: Layout, day: dt.date) -> dict[str, object]:
+def _window(layout: Layout, day: dt.date) -> dict[str, Any]:
     window = step(layout, day, "window")
     return {"id": window["window_id"], **{name: window[name] for name in ("days", "rows", "candidates")}}
 
@@ -189,10 +189,10 @@ def _lived(found: Gathered, swap_rows: list[Answered]) -> None:
     }
 
 
-def _arms(found: Sequence[Experiment], truth: Mapping[tuple[str, str], float]) -> dict[str, object]:
+def _arms(found: Sequence[Experiment], truth: Mapping[tuple[str, str], float]) -> dict[str, Any]:
     """Arms by name, and their differences to the control where it is one of them; the demo runs one experiment."""
     arms: dict[str, dict[str, Any]] = {}
-    differences: dict[str, dict[str, object]] = {}
+    differences: dict[str, dict[str, Any]] = {}
     for experiment in found:
         for arm in experiment.arms:
             arms[arm.name] = {**_figures(arm), "true_expected_purchases": truth.get((experiment.name, arm.name))}
@@ -204,7 +204,7 @@ def _arms(found: Sequence[Experiment], truth: Mapping[tuple[str, str], float]) -
     return {"arms": arms, "differences": differences}
 
 
-def _figures(arm: Arm) -> dict[str, object]:
+def _figures(arm: Arm) -> dict[str, Any]:
     counts = {name: value for name, value in asdict(arm).items() if name != "name"}
     return {
         **counts,
@@ -214,7 +214,7 @@ def _figures(arm: Arm) -> dict[str, object]:
     }
 
 
-def _parity(found: parity.Parity) -> dict[str, object]:
+def _parity(found: parity.Parity) -> dict[str, Any]:
     features = found.features
     return {
         "parity_max_abs": found.scores.max_abs,

@@ -184,7 +184,7 @@ class Figures:
             ) from error
 
 
-def _flat(one: Slice) -> dict[str, object]:
+def _flat(one: Slice) -> dict[str, Any]:
     return {**{name: getattr(one, name) for name in COUNTS}, **{role: asdict(found) for role, found in one.of.items()}}
 
 
@@ -217,7 +217,7 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _refuse_what_is_not_finite(found: Mapping[str, object]) -> None:
+def _refuse_what_is_not_finite(found: Mapping[str, Any]) -> None:
     for path, value in _numbers(found):
         if not math.isfinite(value):
             raise DataError(
@@ -228,7 +228,7 @@ def _refuse_what_is_not_finite(found: Mapping[str, object]) -> None:
             )
 
 
-def _numbers(found: object, path: str = "") -> Iterator[tuple[str, float]]:
+def _numbers(found: Any, path: str = "") -> Iterator[tuple[str, float]]:
     if isinstance(found, Mapping):
         for key, value in found.items():
             yield from _numbers(value, f"{path}.{key}" if path else str(key))
