@@ -38,7 +38,7 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
     """
     if not settings.bootstrap_servers:
         raise UsageError("no Kafka is named", field="kafka.bootstrap_servers", value="", remedy="name host:port")
-    config: dict[str, Any] = {
+    config: dict[str, object] = {
         "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
         "security_protocol": settings.security_protocol,
         "client_id": "freshrank",
@@ -130,7 +130,7 @@ def admin(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
             client.close()
 
 
-def _probed(settings: KafkaSettings) -> dict[str, Any]:
+def _probed(settings: KafkaSettings) -> dict[str, object]:
     """The clients' arguments, once a port of the brokers listens: a client made before waits much longer to say so."""
     config = client_config(settings)
     for server in config["bootstrap_servers"]:
@@ -163,7 +163,7 @@ def _shake_hands(settings: KafkaSettings, link: socket.socket, host: str) -> Non
         raise _unreachable(settings, f"no TLS at this port: {error}") from error
 
 
-def _client_that_tells_of_refusals(**config: Any) -> Any:
+def _client_that_tells_of_refusals(**config: object) -> Any:
     """The library's network client, except that a refused login is an error at once.
 
     The library itself tries again until time is up and then says only that. The refusal is kept with the connections of
@@ -184,7 +184,7 @@ def _client_that_tells_of_refusals(**config: Any) -> Any:
     connect = manager.get_connection
     refused: dict[Any, BaseException] = {}
 
-    def get_connection(node_id: Any, **options: Any) -> Any:
+    def get_connection(node_id: object, **options: object) -> Any:
         if node_id in refused:
             raise refused[node_id]
         connection = connect(node_id, **options)

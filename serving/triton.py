@@ -39,7 +39,7 @@ class Control(Protocol):
 
     def infer(
         self, model: str, version: int, inputs: Arrays, parameters: Mapping[str, object]
-    ) -> dict[str, npt.NDArray[Any]]:
+    ) -> dict[str, npt.NDArray[np.generic]]:
         """Score one request: input name → values, output name → float32 values."""
 
 

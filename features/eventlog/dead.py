@@ -59,7 +59,7 @@ def letter(record: ConsumerRecord, reason: InvalidEvent, *, whole: bool = True) 
     return msgspec.json.encode(body | _bare("key", record.key) | _bare("value", record.value))
 
 
-def _part(name: str, data: bytes | None) -> dict[str, Any]:
+def _part(name: str, data: bytes | None) -> dict[str, object]:
     if data is None:
         return {name: None}
     try:

@@ -207,5 +207,5 @@ def feast_objects(layout: Layout, definitions: Definitions) -> list[Any]:
         )
         entities.append(entity)
         views.append(view)
-    service = FeatureService(name=definitions.service, features=views)
+    service = FeatureService(name=definitions.service, features=[*views])
     return [*entities, *views, service]

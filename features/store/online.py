@@ -65,7 +65,7 @@ class OnlineFeatures:
         self,
         user_id: str,
         item_ids: Sequence[str],
-        context: Mapping[str, Any],
+        context: Mapping[str, object],
         now_us: int | None = None,  # noqa: ARG002
     ) -> Fetched:
         """The features of a user and C candidates.
@@ -116,7 +116,7 @@ class OnlineFeatures:
                 "the online store does not answer", field="service", value=self.service,
                 remedy="start Redis (`freshrank up`) or mend `redis.url`",
             ) from error  # fmt: skip
-        values: dict[str, list[Any]] = {name: answer[name] for name in names}
+        values: dict[str, list[object]] = {name: answer[name] for name in names}
         return values | {"at": [seconds * SECOND for seconds in answer[f"{names[0]}__ts"]]}
 
 

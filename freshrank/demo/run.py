@@ -142,7 +142,7 @@ def _lived(
     return first, second, published
 
 
-def live_versions(settings: Settings) -> dict[str, Any]:
+def live_versions(settings: Settings) -> dict[str, object]:
     """Version of each bundle that was ever deployed, with its state."""
     file = settings.layout.serving_state
     return dict(json.loads(file.read_text(encoding="utf-8"))["versions"]) if file.exists() else {}

@@ -82,7 +82,7 @@ class Steps:
             if code != 0:
                 lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
                 raise StepError(name, code, lines[-1] if lines else "no word", log)
-            result: dict[str, Any] = json.loads(out.decode().strip().splitlines()[-1])
+            result: dict[str, object] = json.loads(out.decode().strip().splitlines()[-1])
             said.append(
                 ", ".join(f"{key} {value}" for key, value in result.items() if isinstance(value, int | float | str))
             )

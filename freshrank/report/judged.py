@@ -16,7 +16,7 @@ from trainer.evaluate.metrics import auc, calibration, log_loss
 _LOGIT = "_logit"
 
 
-def with_oracle(scores: Path, truth: pa.Table | None) -> dict[str, npt.NDArray[Any]]:
+def with_oracle(scores: Path, truth: pa.Table | None) -> dict[str, npt.NDArray[np.generic]]:
     """The scored day, and beside it what the oracle says of the same candidates.
 
     Args:
@@ -49,7 +49,7 @@ def figures(day: Mapping[str, npt.NDArray[Any]]) -> dict[str, dict[str, Any]]:
     """
     everything = np.ones(len(day["label"]), bool)
     slices = {"all": everything, "new": day["new"].astype(bool), "uniform": day["uniform"].astype(bool)}
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, object]] = {}
     for name, rows in slices.items():
         label = day["label"][rows]
         found[name] = {"candidates": int(rows.sum()), "positives": int(label.sum())}
@@ -65,7 +65,7 @@ def figures(day: Mapping[str, npt.NDArray[Any]]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def curves(day: Mapping[str, npt.NDArray[Any]], bins: int = 10) -> dict[str, list[tuple[float, float, int]]]:
+def curves(day: Mapping[str, npt.NDArray[np.generic]], bins: int = 10) -> dict[str, list[tuple[float, float, int]]]:
     """Calibration curves: equal-frequency bins of the prediction.
 
     Args:
@@ -84,7 +84,7 @@ def curves(day: Mapping[str, npt.NDArray[Any]], bins: int = 10) -> dict[str, lis
     return found
 
 
-def _logits(day: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float64]]:
+def _logits(day: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, npt.NDArray[np.float64]]:
     roles = [name.removesuffix(_LOGIT) for name in day if name.endswith(_LOGIT)]
     found = {role: day[f"{role}{_LOGIT}"].astype(np.float64) for role in roles}
     for name in ("oracle", "relevance"):

@@ -52,7 +52,7 @@ def swap(rows: Sequence[Answered], experiment: str, arm: str) -> dict[str, Any]:
         Requests, errors (no answer, or another status than 200), fallbacks, and each change of the version that
         answered that arm, with its second.
     """
-    changes: list[dict[str, Any]] = []
+    changes: list[dict[str, object]] = []
     for row in rows:
         if row.experiments.get(experiment) == arm and row.status == 200:
             version = row.triton_version

@@ -243,7 +243,7 @@ class CityConfig:
         )
 
     @classmethod
-    def small(cls, **changes: Any) -> CityConfig:
+    def small(cls, **changes: object) -> CityConfig:
         """A city for tests: a second or two for a week of it."""
         return cls(**(SMALL | changes))
 

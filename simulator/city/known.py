@@ -77,7 +77,7 @@ class Known:
             f"{treatment}_minus_{control}": {"mean": float(difference.mean()), "low": float(low), "high": float(high)},
         }
 
-    def precision(self, suspects: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    def precision(self, suspects: Sequence[tuple[str, float]]) -> dict[str, object]:
         """How many of the most suspicious listings are dirty in a way that text and photo can show.
 
         Args:

@@ -129,7 +129,7 @@ def count_rows(files: Sequence[Path]) -> int:
     return sum(pq.read_metadata(path).num_rows for path in files)
 
 
-def values(column: pa.Array) -> npt.NDArray[Any]:
+def values(column: pa.Array) -> npt.NDArray[np.generic]:
     """Values of a column as numpy, lists flattened."""
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         column = column.flatten()
@@ -172,7 +172,7 @@ def select(found: Raw, rows: I64, kept: npt.NDArray[np.bool_] | None = None) -> 
         kept: Which candidates to keep, [S]; all by default.
     """
     counts = dict(found.counts)
-    index: dict[str, npt.NDArray[Any]] = {"request": rows}
+    index: dict[str, I64] = {"request": rows}
     chosen: dict[str, I64] = {}
     for name, n in counts.items():
         starts = np.cumsum(n) - n

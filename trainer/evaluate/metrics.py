@@ -126,7 +126,9 @@ def _cross_entropy(logit: npt.NDArray[Any], label: npt.NDArray[Any]) -> F64:
     return found
 
 
-def calibration(logit: npt.NDArray[Any], label: npt.NDArray[Any]) -> float | None:
+def calibration(
+    logit: npt.NDArray[np.floating | np.integer], label: npt.NDArray[np.floating | np.integer]
+) -> float | None:
     """Predicted positives over actual ones; None where there are none. A number that is not finite is a `DataError`."""
     finite("logit", logit)
     finite("label", label)
@@ -186,8 +188,8 @@ def auc_difference(
 
 
 def log_loss_difference(
-    first: npt.NDArray[Any],
-    second: npt.NDArray[Any],
+    first: npt.NDArray[np.floating | np.integer],
+    second: npt.NDArray[np.floating | np.integer],
     label: npt.NDArray[Any],
     request: I64,
     *,

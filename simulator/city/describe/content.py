@@ -93,7 +93,7 @@ class _Vectors:
     def __contains__(self, sha: str | None) -> bool:
         return sha in self._rows
 
-    def add(self, shas: list[str], vectors: NDArray[Any]) -> None:
+    def add(self, shas: list[str], vectors: NDArray[np.generic]) -> None:
         self._rows.update(zip(shas, vectors.astype(np.float16), strict=True))
 
     def save(self) -> None:

@@ -34,7 +34,7 @@ def measure(
     recorder = Recorder(config, seed, photos=photos)
     run(recorder)
     test = recorder.test.joined()
-    figures: dict[str, Any] = {"seed": seed, "daily": recorder.daily, "new_rows": int(test["young"].sum())}
+    figures: dict[str, object] = {"seed": seed, "daily": recorder.daily, "new_rows": int(test["young"].sum())}
     figures["new_positives"] = float(test["purchase"][test["young"]].sum())
     figures |= _behaviour(recorder) | _catalogue(recorder)
     best = expected_auc(test["relevance"], test["purchase"])
