@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from trainer.runtime.models.batch import Batch
-from trainer.runtime.models.layers.fields import Fields, FieldsRecipe, LinearTerm, count_fields, fields_space, task_of
+from trainer.runtime.models.layers.factor_ranker import FactorRanker
+from trainer.runtime.models.layers.fields import FieldsRecipe, count_fields
 from trainer.runtime.models.layers.interaction import AttentionalPairs
 from trainer.runtime.models.ranges import Fraction, Size
-from trainer.runtime.models.ranker import RankingModel
-from trainer.runtime.models.schema import Schema, Space
+from trainer.runtime.models.schema import Schema
 
 
 @dataclass(frozen=True)
@@ -27,25 +27,17 @@ class AFMRecipe(FieldsRecipe):
     dropout: tuple[Fraction, Fraction] = (0.0, 0.0)
 
 
-class AFM(RankingModel):
+class AFM(FactorRanker):
     """ŷ = σ(w₀ + Σ w_f + pᵀ Σ_{f<g} a_fg (v_f ⊙ v_g))  (Eq. 6)."""
 
     Recipe = AFMRecipe
 
     def __init__(self, schema: Schema, recipe: AFMRecipe) -> None:
         super().__init__(schema, recipe)
-        self.task = task_of(schema, recipe)
-        self.linear = LinearTerm(schema, recipe)
-        self.fields = Fields(schema, recipe, "main", recipe.width)
         self.pairs = AttentionalPairs(
             count_fields(schema, recipe), recipe.width, recipe.attention_width, recipe.dropout
         )
         self.project = nn.Linear(recipe.width, 1, bias=False)
-
-    @classmethod
-    def spaces(cls, schema: Schema, recipe: AFMRecipe) -> tuple[Space, ...]:
-        """`main`, the factors, and `linear`, the weights."""
-        return fields_space(schema, recipe, "main", recipe.width), fields_space(schema, recipe, "linear", 1)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Logits of the one task."""

@@ -8,27 +8,17 @@ from torch import Tensor
 
 from trainer.runtime.models.batch import Batch
 from trainer.runtime.models.layers.fields import Fields, FieldsRecipe, LinearTerm, count_fields, fields_space, task_of
-from trainer.runtime.models.layers.mlp import MLP, Activation
-from trainer.runtime.models.ranges import Fraction, Size
+from trainer.runtime.models.layers.tower import TowerRecipe, tower
+from trainer.runtime.models.ranges import Size
 from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.schema import Schema, Space
 
 
 @dataclass(frozen=True)
-class WideDeepRecipe(FieldsRecipe):
-    """Recipe.
-
-    Args:
-        hidden: Widths of the deep part (the paper's Figure 4).
-        activate: Its activation.
-        dropout: Share dropped after each hidden layer.
-        batch_norm: Whether to normalise before each activation.
-    """
+class WideDeepRecipe(TowerRecipe, FieldsRecipe):
+    """The deep part has the widths of the paper's Figure 4."""
 
     hidden: tuple[Size, ...] = (1024, 512, 256)
-    activate: Activation = "relu"
-    dropout: Fraction = 0.0
-    batch_norm: bool = False
 
 
 class WideDeep(RankingModel):
@@ -41,14 +31,7 @@ class WideDeep(RankingModel):
         self.task = task_of(schema, recipe)
         self.wide = LinearTerm(schema, recipe)
         self.fields = Fields(schema, recipe, "main", recipe.width)
-        self.deep = MLP(
-            count_fields(schema, recipe) * recipe.width,
-            recipe.hidden,
-            output=1,
-            activate=recipe.activate,
-            dropout=recipe.dropout,
-            batch_norm=recipe.batch_norm,
-        )
+        self.deep = tower(count_fields(schema, recipe) * recipe.width, recipe)
 
     @classmethod
     def spaces(cls, schema: Schema, recipe: WideDeepRecipe) -> tuple[Space, ...]:

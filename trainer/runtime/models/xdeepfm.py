@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from trainer.runtime.models.batch import Batch
-from trainer.runtime.models.layers.fields import Fields, FieldsRecipe, LinearTerm, count_fields, fields_space, task_of
+from trainer.runtime.models.layers.factor_ranker import FactorRanker
+from trainer.runtime.models.layers.fields import FieldsRecipe, count_fields
 from trainer.runtime.models.layers.interaction import CIN
-from trainer.runtime.models.layers.mlp import MLP, Activation
-from trainer.runtime.models.ranges import Fraction, Size
-from trainer.runtime.models.ranker import RankingModel
+from trainer.runtime.models.layers.mlp import Activation
+from trainer.runtime.models.layers.tower import TowerRecipe, tower
+from trainer.runtime.models.ranges import Size
 from trainer.runtime.models.recipe import RecipeError
-from trainer.runtime.models.schema import Schema, Space
+from trainer.runtime.models.schema import Schema
 
 
 @dataclass(frozen=True)
-class XDeepFMRecipe(FieldsRecipe):
+class XDeepFMRecipe(TowerRecipe, FieldsRecipe):
     """Recipe.
 
     Args:
@@ -26,18 +27,12 @@ class XDeepFMRecipe(FieldsRecipe):
         cin_activate: Its activation; the paper settles on the identity (section 4.4).
         cin_split_half: Whether half of the maps of a layer go to the output and half to the next layer.
         hidden: Widths of the deep part (the paper: 400 and 400); empty leaves it out.
-        activate: Its activation.
-        dropout: Share dropped after each hidden layer.
-        batch_norm: Whether to normalise before each activation.
     """
 
     cin: tuple[Size, ...] = (100, 100)
     cin_activate: Activation = "none"
     cin_split_half: bool = False
     hidden: tuple[Size, ...] = (400, 400)
-    activate: Activation = "relu"
-    dropout: Fraction = 0.0
-    batch_norm: bool = False
 
     def __post_init__(self) -> None:
         """Check ranges, and that there is an interaction network."""
@@ -46,36 +41,17 @@ class XDeepFMRecipe(FieldsRecipe):
             raise RecipeError("out of range", field="cin", value=(), remedy="name the maps of a layer, or use deepfm")
 
 
-class XDeepFM(RankingModel):
+class XDeepFM(FactorRanker):
     """ŷ = σ(w_linearᵀ a + w_dnnᵀ x_dnn + w_cinᵀ p⁺ + b)  (Eq. 10)."""
 
     Recipe = XDeepFMRecipe
 
     def __init__(self, schema: Schema, recipe: XDeepFMRecipe) -> None:
         super().__init__(schema, recipe)
-        self.task = task_of(schema, recipe)
         fields = count_fields(schema, recipe)
-        self.linear = LinearTerm(schema, recipe)
-        self.fields = Fields(schema, recipe, "main", recipe.width)
         self.cin = CIN(fields, recipe.cin, activate=recipe.cin_activate, split_half=recipe.cin_split_half)
         self.cin_output = nn.Linear(self.cin.width, 1)
-        self.deep = (
-            MLP(
-                fields * recipe.width,
-                recipe.hidden,
-                output=1,
-                activate=recipe.activate,
-                dropout=recipe.dropout,
-                batch_norm=recipe.batch_norm,
-            )
-            if recipe.hidden
-            else None
-        )
-
-    @classmethod
-    def spaces(cls, schema: Schema, recipe: XDeepFMRecipe) -> tuple[Space, ...]:
-        """`main` for CIN and deep part, `linear` for the linear one."""
-        return fields_space(schema, recipe, "main", recipe.width), fields_space(schema, recipe, "linear", 1)
+        self.deep = tower(fields * recipe.width, recipe) if recipe.hidden else None
 
     def product_layers(self) -> Iterator[nn.Module]:
         """The CIN."""
