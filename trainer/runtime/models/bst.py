@@ -8,18 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.runtime.models.batch import Batch
 from trainer.runtime.models.layers.encoder import EncoderBlock
 from trainer.runtime.models.layers.histories import SequenceRecipe
-from trainer.runtime.models.layers.mlp import MLP, Activation
-from trainer.runtime.models.layers.sequence_ranker import SequenceRanker
+from trainer.runtime.models.layers.mlp import Activation
+from trainer.runtime.models.layers.sequence_ranker import Past, SequenceRanker
+from trainer.runtime.models.layers.tower import TowerRecipe, tower
 from trainer.runtime.models.ranges import Fraction, Size
 from trainer.runtime.models.recipe import RecipeError
 from trainer.runtime.models.schema import Schema
 
 
 @dataclass(frozen=True)
-class BSTRecipe(SequenceRecipe):
+class BSTRecipe(TowerRecipe, SequenceRecipe):
     """Recipe.
 
     Args:
@@ -30,7 +30,6 @@ class BSTRecipe(SequenceRecipe):
         hidden: Widths of the MLP (the paper: 1024, 512, 256).
         activate: Its activation (the paper: LeakyReLU).
         dropout: Share dropped in blocks and after each hidden layer (the paper: 0.2).
-        batch_norm: Whether to normalise before each activation.
     """
 
     heads: Size = 8
@@ -40,7 +39,6 @@ class BSTRecipe(SequenceRecipe):
     hidden: tuple[Size, ...] = (1024, 512, 256)
     activate: Activation = "leaky_relu"
     dropout: Fraction = 0.2
-    batch_norm: bool = False
 
 
 class BehaviorTransformer(nn.Module):
@@ -98,21 +96,10 @@ class BST(SequenceRanker):
         self.transformers = nn.ModuleList(
             BehaviorTransformer(history.width, history.length, recipe) for history in histories
         )
-        self.mlp = MLP(
-            self.other_width + sum(history.width for history in histories),
-            recipe.hidden,
-            output=1,
-            activate=recipe.activate,
-            dropout=recipe.dropout,
-            batch_norm=recipe.batch_norm,
-        )
+        self.mlp = tower(self.other_width + sum(history.width for history in histories), recipe)
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Logits of the one task."""
-        content_ID, content_SD = self.histories.contents(batch)
-        parts = [self.other(batch, content_SD)]
-        for history, transformer in zip(self.histories.histories(), self.transformers, strict=True):
-            past_BLE, mask_BL = history.past(batch, content_ID)
-            target_SE = history.candidate(batch, content_SD)
-            parts.append(transformer(target_SE, past_BLE, mask_BL, batch.request_S))
-        return {self.task: self.mlp(torch.cat(parts, 1)).squeeze(1)}
+    def interest(self, past: Past, other_SC: Tensor) -> Tensor:  # noqa: ARG002
+        """The target's output, [S, E]."""
+        transformer = self.transformers[past.place]
+        out_SE: Tensor = transformer(past.candidate(), past.items_BLE, past.mask_BL, past.batch.request_S)
+        return out_SE

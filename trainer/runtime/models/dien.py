@@ -15,12 +15,13 @@ from trainer.runtime.models.layers.gru import AUGRU, MaskedGRU
 from trainer.runtime.models.layers.histories import SequenceRecipe
 from trainer.runtime.models.layers.mlp import MLP, Activation, LastPReLU
 from trainer.runtime.models.layers.sequence_ranker import SequenceRanker
-from trainer.runtime.models.ranges import Fraction, Size, Weight
+from trainer.runtime.models.layers.tower import TowerRecipe, tower
+from trainer.runtime.models.ranges import Size, Weight
 from trainer.runtime.models.schema import Schema
 
 
 @dataclass(frozen=True)
-class DIENRecipe(SequenceRecipe):
+class DIENRecipe(TowerRecipe, SequenceRecipe):
     """Recipe.
 
     Args:
@@ -34,8 +35,6 @@ class DIENRecipe(SequenceRecipe):
         auxiliary_weight: α, the weight of the auxiliary loss (the authors' code: 1).
         hidden: Widths of the final MLP (the paper: 200 and 80).
         activate: Its activation.
-        dropout: Share dropped after each hidden layer.
-        batch_norm: Whether to normalise before each activation.
     """
 
     attention: Literal["unit", "bilinear"] = "unit"
@@ -47,8 +46,6 @@ class DIENRecipe(SequenceRecipe):
     auxiliary_weight: Weight = 1.0
     hidden: tuple[Size, ...] = (200, 80)
     activate: Activation = "dice"
-    dropout: Fraction = 0.0
-    batch_norm: bool = False
 
 
 class InterestEvolution(nn.Module):
@@ -143,14 +140,7 @@ class DIEN(SequenceRanker):
         self.evolution = nn.ModuleList(
             InterestEvolution(history.width, history.item_width, recipe) for history in histories
         )
-        self.mlp = MLP(
-            self.other_width + sum(history.width for history in histories),
-            recipe.hidden,
-            output=1,
-            activate=recipe.activate,
-            dropout=recipe.dropout,
-            batch_norm=recipe.batch_norm,
-        )
+        self.mlp = tower(self.other_width + sum(history.width for history in histories), recipe)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Logits of the one task."""
@@ -167,14 +157,12 @@ class DIEN(SequenceRanker):
         return losses
 
     def _run(self, batch: Batch, *, auxiliary: bool) -> tuple[Tensor, list[Tensor]]:
-        content_ID, content_SD = self.histories.contents(batch)
-        parts, losses = [self.other(batch, content_SD)], []
-        for history, evolution in zip(self.histories.histories(), self.evolution, strict=True):
+        other_SC, pasts = self.gather(batch)
+        parts, losses = [other_SC], []
+        for past, evolution in zip(pasts, self.evolution, strict=True):
             assert isinstance(evolution, InterestEvolution)
-            past_BLE, mask_BL = history.past(batch, content_ID)
-            query_SE = history.candidate(batch, content_SD)
-            last_SE, states_BLE = evolution(query_SE, past_BLE, mask_BL, batch.request_S)
+            last_SE, states_BLE = evolution(past.candidate(), past.items_BLE, past.mask_BL, batch.request_S)
             parts.append(last_SE)
             if auxiliary:
-                losses.append(evolution.auxiliary_loss(states_BLE, past_BLE, mask_BL))
-        return self.mlp(torch.cat(parts, 1)).squeeze(1), losses
+                losses.append(evolution.auxiliary_loss(states_BLE, past.items_BLE, past.mask_BL))
+        return self.score(parts), losses

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from trainer.runtime.models.batch import Batch
 from trainer.runtime.models.layers.attention import TargetAttention
 from trainer.runtime.models.layers.histories import SequenceRecipe
-from trainer.runtime.models.layers.mlp import MLP, Activation
-from trainer.runtime.models.layers.sequence_ranker import SequenceRanker
-from trainer.runtime.models.ranges import Fraction, Size
+from trainer.runtime.models.layers.mlp import Activation
+from trainer.runtime.models.layers.sequence_ranker import Past, SequenceRanker
+from trainer.runtime.models.layers.tower import TowerRecipe, tower
+from trainer.runtime.models.ranges import Size
 from trainer.runtime.models.schema import Schema
 
 
 @dataclass(frozen=True)
-class DINRecipe(SequenceRecipe):
+class DINRecipe(TowerRecipe, SequenceRecipe):
     """Recipe.
 
     Args:
@@ -27,8 +26,6 @@ class DINRecipe(SequenceRecipe):
         attention_scale: Whether scores are divided by the root of the width (the authors' code).
         hidden: Widths of the MLP (the paper: 200 and 80).
         activate: Its activation (the paper: Dice).
-        dropout: Share dropped after each hidden layer.
-        batch_norm: Whether to normalise before each activation.
     """
 
     attention: tuple[Size, ...] = (80, 40)
@@ -37,8 +34,6 @@ class DINRecipe(SequenceRecipe):
     attention_scale: bool = True
     hidden: tuple[Size, ...] = (200, 80)
     activate: Activation = "dice"
-    dropout: Fraction = 0.0
-    batch_norm: bool = False
 
 
 class DIN(SequenceRanker):
@@ -59,21 +54,10 @@ class DIN(SequenceRanker):
             )
             for history in histories
         )
-        self.mlp = MLP(
-            self.other_width + sum(history.width for history in histories),
-            recipe.hidden,
-            output=1,
-            activate=recipe.activate,
-            dropout=recipe.dropout,
-            batch_norm=recipe.batch_norm,
-        )
+        self.mlp = tower(self.other_width + sum(history.width for history in histories), recipe)
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Logits of the one task."""
-        content_ID, content_SD = self.histories.contents(batch)
-        parts = [self.other(batch, content_SD)]
-        for history, attention in zip(self.histories.histories(), self.attention, strict=True):
-            past_BLE, mask_BL = history.past(batch, content_ID)
-            query_SE = history.candidate(batch, content_SD)
-            parts.append(attention(query_SE, past_BLE, mask_BL, batch.request_S))
-        return {self.task: self.mlp(torch.cat(parts, 1)).squeeze(1)}
+    def interest(self, past: Past, other_SC: Tensor) -> Tensor:  # noqa: ARG002
+        """Its items, weighed by the candidate, [S, E]."""
+        attention = self.attention[past.place]
+        interest_SE: Tensor = attention(past.candidate(), past.items_BLE, past.mask_BL, past.batch.request_S)
+        return interest_SE

@@ -7,35 +7,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trainer.runtime.models.batch import Batch
 from trainer.runtime.models.layers.attention import QueryAttention
 from trainer.runtime.models.layers.gru import PropertyLSTM
 from trainer.runtime.models.layers.histories import SequenceRecipe
-from trainer.runtime.models.layers.mlp import MLP, Activation
-from trainer.runtime.models.layers.sequence_ranker import SequenceRanker
-from trainer.runtime.models.ranges import Fraction, Size
+from trainer.runtime.models.layers.sequence_ranker import Past, SequenceRanker
+from trainer.runtime.models.layers.tower import TowerRecipe, tower
+from trainer.runtime.models.ranges import Size
 from trainer.runtime.models.schema import Schema
 
 
 @dataclass(frozen=True)
-class DUPNRecipe(SequenceRecipe):
+class DUPNRecipe(TowerRecipe, SequenceRecipe):
     """Recipe.
 
     Args:
         state: Width of the LSTM's state.
         attention: Width of the attention network.
         hidden: Widths of the final MLP.
-        activate: Its activation.
-        dropout: Share dropped after each hidden layer.
-        batch_norm: Whether to normalise before each activation.
     """
 
     state: Size = 64
     attention: Size = 64
     hidden: tuple[Size, ...] = (128, 64)
-    activate: Activation = "relu"
-    dropout: Fraction = 0.0
-    batch_norm: bool = False
 
 
 class Perception(nn.Module):
@@ -76,21 +69,11 @@ class DUPN(SequenceRanker):
             Perception(history.width, history.property_width, self.other_width, recipe) for history in histories
         )
         widths = [history.property_width + recipe.state for history in histories]
-        self.mlp = MLP(
-            self.other_width + sum(widths),
-            recipe.hidden,
-            output=1,
-            activate=recipe.activate,
-            dropout=recipe.dropout,
-            batch_norm=recipe.batch_norm,
-        )
+        self.mlp = tower(self.other_width + sum(widths), recipe)
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Logits of the one task."""
-        content_ID, content_SD = self.histories.contents(batch)
-        other_SC = self.other(batch, content_SD)
-        parts = [other_SC]
-        for history, perception in zip(self.histories.histories(), self.perception, strict=True):
-            past_BLE, mask_BL = history.past(batch, content_ID)
-            parts.append(perception(other_SC, past_BLE, history.property(batch), mask_BL, batch.request_S))
-        return {self.task: self.mlp(torch.cat(parts, 1)).squeeze(1)}
+    def interest(self, past: Past, other_SC: Tensor) -> Tensor:
+        """Its states, attended by candidate and request, [S, width]."""
+        properties_BLP = past.history.property(past.batch)
+        perception = self.perception[past.place]
+        out: Tensor = perception(other_SC, past.items_BLE, properties_BLP, past.mask_BL, past.batch.request_S)
+        return out

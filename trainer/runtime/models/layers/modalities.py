@@ -8,22 +8,20 @@ item.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from trainer.runtime.models.batch import Batch
 from trainer.runtime.models.layers.attention import QueryAttention
-from trainer.runtime.models.layers.fields import task_of
 from trainer.runtime.models.layers.gru import MaskedGRU
-from trainer.runtime.models.layers.histories import HistoryRecipe, read_sequences, sequence_space
+from trainer.runtime.models.layers.histories import HistoryRecipe, read_sequences
 from trainer.runtime.models.layers.mlp import MLP
-from trainer.runtime.models.layers.sequence_ranker import plain_fields, shorten
+from trainer.runtime.models.layers.sequence_ranker import HistoryRanker
 from trainer.runtime.models.ranges import Fraction, Size
-from trainer.runtime.models.ranker import RankingModel
 from trainer.runtime.models.recipe import RecipeError
-from trainer.runtime.models.schema import Schema, Space
+from trainer.runtime.models.schema import Schema
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class ModalItems:
         return x_NH[: self.candidates], past
 
 
-class ModalRanker(RankingModel):
+class ModalRanker(HistoryRanker):
     """Items fused from IDs, text and image; a GRU over each history, attended by the candidate; an MLP.
 
     A subclass calls `build_reader` with the width of its items and implements `encode`.
@@ -82,8 +80,6 @@ class ModalRanker(RankingModel):
 
     def __init__(self, schema: Schema, recipe: ModalRecipe) -> None:
         super().__init__(schema, recipe)
-        self.task = task_of(schema, recipe)
-        self.fields = plain_fields(schema, recipe)
         self.sequences = read_sequences(schema, recipe)
         only = set(recipe.fields)
         own = [f.name for f in schema.group("item") if not only or f.name in only]
@@ -98,16 +94,6 @@ class ModalRanker(RankingModel):
             )
         self.ids_width = len(self.ids) * recipe.width
         self.content = schema.content if recipe.content == "tokens" else None
-
-    @classmethod
-    def spaces(cls, schema: Schema, recipe: Any) -> tuple[Space, ...]:
-        """`main`."""
-        return (sequence_space(schema, recipe),)
-
-    @classmethod
-    def reads(cls, schema: Schema, recipe: Any) -> Schema:
-        """As for every model, and histories no longer than the recipe lets them be."""
-        return shorten(super().reads(schema, recipe), recipe)
 
     def encode(self, items: ModalItems, batch: Batch) -> Tensor:
         """Representations of all items, [N, H]."""
