@@ -7,7 +7,7 @@ the history, L tokens of an item, U tokens of the user's side, D width of tokens
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from trainer.runtime.models.batch import Batch, ContentBatch
 from trainer.runtime.models.layers.alignment import alignment_pairs, first_place, some_complete
+from trainer.runtime.models.layers.fields import task_of
 from trainer.runtime.models.layers.item_tokens import Form, ItemTokens, vectors
 from trainer.runtime.models.layers.lstm_frame import LstmFrame
 from trainer.runtime.models.layers.masked import masked_mean
@@ -23,30 +24,24 @@ from trainer.runtime.models.layers.memory import Memory
 from trainer.runtime.models.layers.mixture import TransformerFrame
 from trainer.runtime.models.layers.relu_frame import ReluFrame
 from trainer.runtime.models.layers.tokens import InputTokens
-from trainer.runtime.models.ranges import Fraction, Natural, Size, Weight
+from trainer.runtime.models.layers.tokens_recipe import TokensRecipe
+from trainer.runtime.models.ranges import Size, Weight
 from trainer.runtime.models.ranker import RankingModel
-from trainer.runtime.models.recipe import ModelRecipe, Optimizer, RecipeError
+from trainer.runtime.models.recipe import RecipeError
 from trainer.runtime.models.schema import Schema, Space
 
 ALIGNMENT = ("ita", "tia")
 
 
 @dataclass(frozen=True)
-class CameNNRecipe(ModelRecipe):
-    """Configuration.
+class CameNNRecipe(TokensRecipe):
+    """Configuration of CameNN; `width` is its n_E, `history_items` its N.
 
     Args:
-        task: Ranking task to learn; empty for the first that the data have.
-        width: Width of tokens (n_E).
-        heads: Attention heads.
-        feed_forward: Hidden width of an encoder block.
-        dropout: Share dropped after each sub-layer.
         experts: Experts (M).
         top_k: Experts that a gate keeps.
         attention: `joint` is the paper: one sequence a candidate. `prefix` encodes the user's side once a request.
         frame: What shared bottom, experts and towers are; the others are the paper's Table 4, and joint.
-        sequence: The history to read.
-        history_items: Newest items of it to read (N).
         history: Form of its items: all tokens (the paper), cls with the means of both modalities, or one token.
         history_fields: Add the embedded fields of a history's item, such as category and time gap, to its [CLS].
         target: Form of the candidate's text and image.
@@ -57,20 +52,12 @@ class CameNNRecipe(ModelRecipe):
         alignment_weight: Weight of both alignment losses in the sum; 0 leaves them out.
         alignment_pairs: Items of a batch that alignment is trained on, at most.
         init_std: Standard deviation of initial embeddings.
-        optimizer: The paper's Adam, and the rate of the tables' own optimiser.
     """
 
-    task: str = ""
-    width: Size = 64
-    heads: Size = 8
-    feed_forward: Size = 256
-    dropout: Fraction = 0.1
     experts: Size = 4
     top_k: Size = 2
     attention: Literal["joint", "prefix"] = "prefix"
     frame: Literal["transformer", "mmoe", "mose"] = "transformer"
-    sequence: str = "buys"
-    history_items: Natural = 10
     history: Literal["tokens", "modalities", "item"] = "modalities"
     history_fields: bool = True
     target: Literal["tokens", "modalities"] = "tokens"
@@ -81,14 +68,10 @@ class CameNNRecipe(ModelRecipe):
     alignment_weight: Weight = 1.0
     alignment_pairs: Size = 64
     init_std: Weight = 0.02
-    optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=4e-4, beta1=0.95, beta2=0.999, weight_decay=1e-4))
 
     def __post_init__(self) -> None:
         """Check ranges, and what goes together."""
         super().__post_init__()
-        if self.width % self.heads:
-            remedy = f"use a divisor of width {self.width}"
-            raise RecipeError("does not divide the width", field="heads", value=self.heads, remedy=remedy)
         if self.top_k > self.experts:
             remedy = f"use at most experts, {self.experts}"
             raise RecipeError("more than there are experts", field="top_k", value=self.top_k, remedy=remedy)
@@ -109,9 +92,7 @@ class CameNN(RankingModel):
 
     def __init__(self, schema: Schema, recipe: CameNNRecipe) -> None:
         super().__init__(schema, recipe)
-        self.task = recipe.task or schema.tasks[0]
-        if self.task not in schema.tasks:
-            raise RecipeError("the data lack it", field="task", value=self.task, remedy=f"use one of: {schema.tasks}")
+        self.task = task_of(schema, recipe.task)
         r, width = recipe, recipe.width
         self.alignment_form: Form = "tokens" if r.alignment_form == "tokens" else r.target
         if r.alignment_context == "full" and self.alignment_form != r.target:

@@ -7,7 +7,7 @@ tokens of a pair, H items of the history, D width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,65 +16,42 @@ from torch.nn import functional
 from trainer.runtime.models.batch import Batch, ContentBatch
 from trainer.runtime.models.layers.alignment import alignment_pairs, some_complete
 from trainer.runtime.models.layers.encoder import EncoderBlock
+from trainer.runtime.models.layers.fields import task_of
 from trainer.runtime.models.layers.item_tokens import ItemTokens
 from trainer.runtime.models.layers.masked import masked_mean
 from trainer.runtime.models.layers.memory import Memory
 from trainer.runtime.models.layers.mlp import MLP
 from trainer.runtime.models.layers.packing import back, groups
-from trainer.runtime.models.ranges import Fraction, Natural, Share, Size, Weight
+from trainer.runtime.models.layers.tokens_recipe import TokensRecipe
+from trainer.runtime.models.ranges import Share, Size
 from trainer.runtime.models.ranker import RankingModel
-from trainer.runtime.models.recipe import ModelRecipe, Optimizer, RecipeError
+from trainer.runtime.models.recipe import RecipeError
 from trainer.runtime.models.schema import Schema, Space
 
 ALIGNMENT = ("ita", "tia")
 
 
 @dataclass(frozen=True)
-class FashionBERTRecipe(ModelRecipe):
-    """Configuration of FashionBERT.
+class FashionBERTRecipe(TokensRecipe):
+    """Configuration of FashionBERT; its ranking head reads the mean of the history's items.
 
     Args:
-        task: Ranking task to learn; empty for the first that the data have.
-        width: Width of tokens.
-        heads: Attention heads.
-        feed_forward: Hidden width of an encoder block.
         layers: Encoder blocks.
-        dropout: Share dropped after each sub-layer.
         masked: Share of text tokens and of patches that are masked in training.
         pairs: Items of a batch that matching and restoring are trained on, at most.
         adaptive: Weigh the three losses by the authors' rule; else by a third each.
         detach_weights: Keep gradients out of the adaptive weights; the authors' release lets them through.
         field_width: Width of the embeddings of user, context, item and cross fields.
-        sequence: The history whose items' mean the ranking head reads.
-        history_items: Newest items of it.
         hidden: Hidden widths of the ranking head.
-        init_std: Standard deviation of initial embeddings.
-        optimizer: Adam as CameNN's paper sets it for all models that it compares.
     """
 
-    task: str = ""
-    width: Size = 64
-    heads: Size = 8
-    feed_forward: Size = 256
     layers: Size = 2
-    dropout: Fraction = 0.1
     masked: Share = 0.15
     pairs: Size = 64
     adaptive: bool = True
     detach_weights: bool = False
     field_width: Size = 16
-    sequence: str = "buys"
-    history_items: Natural = 10
     hidden: tuple[Size, ...] = (128, 64)
-    init_std: Weight = 0.01
-    optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=4e-4, beta1=0.95, beta2=0.999, weight_decay=1e-4))
-
-    def __post_init__(self) -> None:
-        """Check ranges, and what goes together."""
-        super().__post_init__()
-        if self.width % self.heads:
-            remedy = f"use a divisor of width {self.width}"
-            raise RecipeError("does not divide the width", field="heads", value=self.heads, remedy=remedy)
 
 
 def adaptive_weights(losses_K: Tensor) -> Tensor:
@@ -110,9 +87,7 @@ class FashionBERT(RankingModel):
     def __init__(self, schema: Schema, recipe: FashionBERTRecipe) -> None:
         super().__init__(schema, recipe)
         r = recipe
-        self.task = r.task or schema.tasks[0]
-        if self.task not in schema.tasks:
-            raise RecipeError("the data lack it", field="task", value=self.task, remedy=f"use one of: {schema.tasks}")
+        self.task = task_of(schema, r.task)
         if schema.content is None:
             raise RecipeError(
                 "needs text and image", field="model", value="fashionbert", remedy="use a model of fields"

@@ -35,7 +35,7 @@ class FFM(RankingModel):
 
     def __init__(self, schema: Schema, recipe: FFMRecipe) -> None:
         super().__init__(schema, recipe)
-        self.task = task_of(schema, recipe)
+        self.task = task_of(schema, recipe.task)
         fields = count_fields(schema, recipe)
         self.linear = LinearTerm(schema, recipe) if recipe.linear else None
         self.fields = Fields(schema, recipe, "aware", _width(schema, recipe))

@@ -24,7 +24,7 @@ class LR(RankingModel):
 
     def __init__(self, schema: Schema, recipe: LRRecipe) -> None:
         super().__init__(schema, recipe)
-        self.task = task_of(schema, recipe)
+        self.task = task_of(schema, recipe.task)
         self.linear = LinearTerm(schema, recipe)
 
     @classmethod

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from trainer.runtime.models.batch import Batch, ContentBatch
 from trainer.runtime.models.layers.content import normal
+from trainer.runtime.models.layers.fields import task_of
 from trainer.runtime.models.layers.gru import MaskedGRU
 from trainer.runtime.models.layers.memory import Memory
 from trainer.runtime.models.layers.mlp import MLP
@@ -104,9 +105,7 @@ class MARN(RankingModel):
     def __init__(self, schema: Schema, recipe: MARNRecipe) -> None:
         super().__init__(schema, recipe)
         r = recipe
-        self.task = r.task or schema.tasks[0]
-        if self.task not in schema.tasks:
-            raise RecipeError("the data lack it", field="task", value=self.task, remedy=f"use one of: {schema.tasks}")
+        self.task = task_of(schema, r.task)
         self.sequence = schema.sequence(r.sequence) if r.history_items > 0 else None
         item_fields = [f for f in schema.group("item") if f.kind == "id"]
         self.ids = [f.name for f in item_fields if not f.buckets]

@@ -28,7 +28,7 @@ class WideDeep(RankingModel):
 
     def __init__(self, schema: Schema, recipe: WideDeepRecipe) -> None:
         super().__init__(schema, recipe)
-        self.task = task_of(schema, recipe)
+        self.task = task_of(schema, recipe.task)
         self.wide = LinearTerm(schema, recipe)
         self.fields = Fields(schema, recipe, "main", recipe.width)
         self.deep = tower(count_fields(schema, recipe) * recipe.width, recipe)

@@ -21,7 +21,7 @@ class FactorRanker(RankingModel):
 
     def __init__(self, schema: Schema, recipe: FieldsRecipe) -> None:
         super().__init__(schema, recipe)
-        self.task = task_of(schema, recipe)
+        self.task = task_of(schema, recipe.task)
         self.linear = LinearTerm(schema, recipe)
         self.fields = Fields(schema, recipe, "main", recipe.width)
 

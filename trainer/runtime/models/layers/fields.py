@@ -95,13 +95,13 @@ def count_fields(schema: Schema, recipe: FieldsRecipe) -> int:
     return len(direct) + len(past) + int(recipe.content == "pooled")
 
 
-def task_of(schema: Schema, recipe: InputRecipe) -> str:
-    """The one task of a model with one output.
+def task_of(schema: Schema, asked: str) -> str:
+    """The task of a model that ranks for one: what its recipe asks for, or the first of the data.
 
     Raises:
-        RecipeError: If the data lack the recipe's task.
+        RecipeError: If the data lack it.
     """
-    task = recipe.task or schema.tasks[0]
+    task = asked or schema.tasks[0]
     if task not in schema.tasks:
         raise RecipeError("no such task", field="task", value=task, remedy=f"use one of: {', '.join(schema.tasks)}")
     return task

@@ -48,7 +48,7 @@ class HistoryRanker(RankingModel):
 
     def __init__(self, schema: Schema, recipe: HistoryRecipe) -> None:
         super().__init__(schema, recipe)
-        self.task = task_of(schema, recipe)
+        self.task = task_of(schema, recipe.task)
         self.fields = plain_fields(schema, recipe)
 
     @classmethod
