@@ -151,21 +151,49 @@ class Interval:
     high: float
 
 
-def auc_difference(
-    first: npt.NDArray[np.generic],
-    second: npt.NDArray[np.generic],
-    label: npt.NDArray[np.generic],
+Statistic = Callable[[F64], float | None]
+"""From weights of candidates, [n], to a number; None where they have none."""
+Numbers = npt.NDArray[np.floating | np.integer | np.bool_]
+
+
+def auc_gap(first: Numbers, second: Numbers, label: Numbers) -> Statistic:
+    """AUC of one model's scores minus another's, [n] each; None where there is one class only."""
+    one, other = _Auc(first, label), _Auc(second, label)
+
+    def gap(weight: F64) -> float | None:
+        a, b = one(weight), other(weight)
+        return None if a is None or b is None else a - b
+
+    return gap
+
+
+def log_loss_gap(first: Numbers, second: Numbers, label: Numbers) -> Statistic:
+    """Log loss of one model's logits minus another's, [n] each.
+
+    None where there are no candidates or one class only: a constant has no log loss to beat.
+    """
+    gap = _cross_entropy(first, label) - _cross_entropy(second, label)
+    both = 0 < int((label > 0).sum()) < len(label)
+    return lambda weight: float(gap @ weight / weight.sum()) if both and weight.any() else None
+
+
+def paired_difference(
+    measure: Callable[[Numbers, Numbers, Numbers], Statistic],
+    first: Numbers,
+    second: Numbers,
+    label: Numbers,
     request: I64,
     *,
     resamples: int,
     confidence: float,
     seed: int = 0,
 ) -> Interval | None:
-    """AUC of one model minus another's on the same candidates, with a paired bootstrap by request.
+    """One model's figure minus another's on the same candidates, with a paired bootstrap by request.
 
     Args:
-        first: Scores of one model, [n].
-        second: Scores of the other, [n].
+        measure: `auc_gap` or `log_loss_gap`.
+        first: Scores of one model, [n]; logits for a log loss.
+        second: Those of the other, [n].
         label: 0 or 1, [n].
         request: Number of the request, [n], from 0 on.
         resamples: Resamples of requests.
@@ -173,61 +201,12 @@ def auc_difference(
         seed: Seed of the resamples.
 
     Returns:
-        The difference, or None where there is one class only.
+        The difference, or None where the candidates have none.
 
     Raises:
         DataError: If a score or a label is not finite.
     """
-    one, other = _Auc(first, label), _Auc(second, label)
-
-    def difference(weight: F64) -> float | None:
-        a, b = one(weight), other(weight)
-        return None if a is None or b is None else a - b
-
-    return _interval(difference, request, resamples, confidence, seed)
-
-
-def log_loss_difference(
-    first: npt.NDArray[np.floating | np.integer],
-    second: npt.NDArray[np.floating | np.integer],
-    label: npt.NDArray[Any],
-    request: I64,
-    *,
-    resamples: int,
-    confidence: float,
-    seed: int = 0,
-) -> Interval | None:
-    """Log loss of one model minus another's on the same candidates, with a paired bootstrap by request.
-
-    Args:
-        first: Logits of one model, [n].
-        second: Logits of the other, [n].
-        label: 0 or 1, [n].
-        request: Number of the request, [n], from 0 on.
-        resamples: Resamples of requests.
-        confidence: Confidence of the interval.
-        seed: Seed of the resamples.
-
-    Returns:
-        The difference, or None where there are no candidates or one class only: a constant has no log loss to beat.
-
-    Raises:
-        DataError: If a logit or a label is not finite.
-    """
-    gap = _cross_entropy(first, label) - _cross_entropy(second, label)
-    if not len(gap) or not 0 < int((label > 0).sum()) < len(label):
-        return None
-
-    def difference(weight: F64) -> float | None:
-        return float(gap @ weight / weight.sum()) if weight.any() else None
-
-    return _interval(difference, request, resamples, confidence, seed)
-
-
-def _interval(
-    statistic: Callable[[F64], float | None], request: I64, resamples: int, confidence: float, seed: int
-) -> Interval | None:
-    """A statistic of candidates and its interval under resampled requests; None where the data themselves have none."""
+    statistic = measure(first, second, label)
     value = statistic(np.ones(len(request)))
     if value is None:
         return None
@@ -236,7 +215,7 @@ def _interval(
     return Interval(value, float(low), float(high))
 
 
-def bootstrap(statistic: Callable[[F64], float | None], request: I64, resamples: int, seed: int) -> F64:
+def bootstrap(statistic: Statistic, request: I64, resamples: int, seed: int) -> F64:
     """A statistic of candidates under resampled requests.
 
     Args:

@@ -14,11 +14,13 @@ from trainer.evaluate.alignment import accuracy
 from trainer.evaluate.figures import OTHERS, Comparison, DaySlice, Figures, Quality
 from trainer.evaluate.metrics import (
     Interval,
+    Statistic,
     auc,
-    auc_difference,
+    auc_gap,
     calibration,
     log_loss,
-    log_loss_difference,
+    log_loss_gap,
+    paired_difference,
     user_auc,
 )
 from trainer.evaluate.score import Day, score_day, shown
@@ -65,10 +67,8 @@ def evaluate(
         slices={name: _slice(day, rows) for name, rows in slices.items()},
         over={
             other: Comparison(
-                auc={name: _over(auc_difference, day, rows, other, settings) for name, rows in slices.items()},
-                log_loss={
-                    name: _over(log_loss_difference, day, rows, other, settings) for name, rows in slices.items()
-                },
+                auc={name: _over(auc_gap, day, rows, other, settings) for name, rows in slices.items()},
+                log_loss={name: _over(log_loss_gap, day, rows, other, settings) for name, rows in slices.items()},
             )
             for other in OTHERS
             if other in bundles
@@ -101,13 +101,14 @@ def _slice(day: Day, rows: npt.NDArray[np.bool_]) -> DaySlice:
 
 
 def _over(
-    difference: Callable[..., Interval | None],
+    measure: Callable[..., Statistic],
     day: Day,
     rows: npt.NDArray[np.bool_],
     other: str,
     settings: GateSettings,
 ) -> Interval | None:
-    return difference(
+    return paired_difference(
+        measure,
         day.logits["candidate"][rows],
         day.logits[other][rows],
         day.label[rows],

@@ -27,11 +27,12 @@ from trainer.evaluate.gate import blessed, judge
 from trainer.evaluate.metrics import (
     Interval,
     auc,
-    auc_difference,
+    auc_gap,
     bootstrap,
     calibration,
     log_loss,
-    log_loss_difference,
+    log_loss_gap,
+    paired_difference,
     user_auc,
 )
 from trainer.evaluate.run import evaluate
@@ -80,11 +81,11 @@ def test_interval_of_a_difference() -> None:
     request = np.repeat(np.arange(300), 10)
     label = rng.random(3000) < 0.2
     good, bad = label + rng.normal(0, 1, 3000), label + rng.normal(0, 3, 3000)
-    found = auc_difference(good, bad, label, request, resamples=100, confidence=0.95)
+    found = paired_difference(auc_gap, good, bad, label, request, resamples=100, confidence=0.95)
     assert found is not None and 0 < found.low < found.value < found.high
-    same = auc_difference(good, good, label, request, resamples=20, confidence=0.95)
+    same = paired_difference(auc_gap, good, good, label, request, resamples=20, confidence=0.95)
     assert same is not None and same.low == same.value == same.high == 0
-    assert auc_difference(good, bad, np.zeros(3000), request, resamples=5, confidence=0.9) is None
+    assert paired_difference(auc_gap, good, bad, np.zeros(3000), request, resamples=5, confidence=0.9) is None
 
 
 def test_interval_of_a_log_loss_difference() -> None:
@@ -93,10 +94,10 @@ def test_interval_of_a_log_loss_difference() -> None:
     request = np.repeat(np.arange(300), 10)
     truth = rng.normal(-2, 1, 3000)
     label = rng.random(3000) < 1 / (1 + np.exp(-truth))
-    found = log_loss_difference(truth, 5 * truth, label, request, resamples=100, confidence=0.95)
+    found = paired_difference(log_loss_gap, truth, 5 * truth, label, request, resamples=100, confidence=0.95)
     assert found is not None and found.low < found.value < found.high < 0
     assert found.value == pytest.approx((log_loss(truth, label) or 0) - (log_loss(5 * truth, label) or 0))
-    assert log_loss_difference(truth, truth, np.ones(3000), request, resamples=5, confidence=0.9) is None
+    assert paired_difference(log_loss_gap, truth, truth, np.ones(3000), request, resamples=5, confidence=0.9) is None
 
 
 def test_bootstrap_resamples_whole_requests() -> None:
@@ -239,9 +240,9 @@ def test_a_score_that_is_not_finite_is_no_rank(number: float) -> None:
         lambda: user_auc(bad, label, user),
         lambda: log_loss(bad, label),
         lambda: calibration(bad, label),
-        lambda: auc_difference(good, bad, label, user, resamples=10, confidence=0.9),
-        lambda: auc_difference(bad, good, label, user, resamples=10, confidence=0.9),
-        lambda: log_loss_difference(good, bad, label, user, resamples=10, confidence=0.9),
+        lambda: paired_difference(auc_gap, good, bad, label, user, resamples=10, confidence=0.9),
+        lambda: paired_difference(auc_gap, bad, good, label, user, resamples=10, confidence=0.9),
+        lambda: paired_difference(log_loss_gap, good, bad, label, user, resamples=10, confidence=0.9),
     ]
     for one in asked:
         with pytest.raises(DataError, match="at place 1, 1 of 4 are not finite"):

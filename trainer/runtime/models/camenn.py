@@ -8,6 +8,7 @@ the history, L tokens of an item, U tokens of the user's side, D width of tokens
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn import functional
 
 from trainer.runtime.models.batch import Batch, ContentBatch
 from trainer.runtime.models.layers.alignment import alignment_pairs, first_place, some_complete
+from trainer.runtime.models.layers.encoder import EncoderBlock
 from trainer.runtime.models.layers.fields import task_of
 from trainer.runtime.models.layers.item_tokens import Form, ItemTokens, vectors
 from trainer.runtime.models.layers.lstm_frame import LstmFrame
@@ -113,9 +115,8 @@ class CameNN(RankingModel):
         if r.frame == "transformer":
             with_user = self.tasks if r.alignment_context == "full" else (self.task,)
             prefix = with_user if r.attention == "prefix" else None
-            self.frame = TransformerFrame(
-                width, r.heads, r.feed_forward, r.dropout, r.experts, r.top_k, self.tasks, prefix
-            )
+            block = partial(EncoderBlock, width, r.heads, r.feed_forward, r.dropout)
+            self.frame = TransformerFrame(width, block, r.experts, r.top_k, self.tasks, prefix)
         elif r.frame == "mmoe":
             fields = (len(self._groups(self.user_fields)), len(self._groups(self.own_fields)))
             self.frame = ReluFrame(width, r.feed_forward, r.dropout, r.experts, r.top_k, self.tasks, fields)

@@ -5,7 +5,7 @@ Shape suffixes: B requests, U tokens of the user's side, S sequences, C tokens o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +30,7 @@ class TransformerFrame(nn.Module):
 
     Args:
         width: Width of tokens (n_E).
-        heads: Attention heads.
-        feed_forward: Hidden width of a block.
-        dropout: Share dropped.
+        block: Makes an encoder block of that width.
         experts: Experts (M).
         top_k: Experts that a gate keeps.
         tasks: Tasks; each has its gate and its tower.
@@ -42,19 +40,13 @@ class TransformerFrame(nn.Module):
     def __init__(
         self,
         width: int,
-        heads: int,
-        feed_forward: int,
-        dropout: float,
+        block: Callable[[], EncoderBlock],
         experts: int,
         top_k: int,
         tasks: Sequence[str],
         prefix: Sequence[str] | None,
     ) -> None:
         super().__init__()
-
-        def block() -> EncoderBlock:
-            return EncoderBlock(width, heads, feed_forward, dropout)
-
         self.prefix = prefix is not None
         self.shared = block()
         self.experts = nn.ModuleList(block() for _ in range(experts))
