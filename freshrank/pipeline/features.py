@@ -13,22 +13,16 @@ from typing import ClassVar
 
 from features.store.materialize import Materialized, materialize
 from features.store.registry import OnlineStore
-from freshrank.pipeline.step import StepResult, say, seconds_since
+from freshrank.pipeline.step import TimedResult, say, seconds_since
 from freshrank.settings import Settings
 
 
 @dataclass(frozen=True)
-class FeaturesMaterialized(StepResult, Materialized):
-    """The day's snapshots.
-
-    Args:
-        seconds: How long it took.
-    """
+class FeaturesMaterialized(TimedResult, Materialized):
+    """The day's snapshots."""
 
     STEP: ClassVar[str] = "features"
     COMMAND: ClassVar[str] = "features materialize"
-
-    seconds: float
 
     def summary(self) -> str:
         """One line for people."""

@@ -11,22 +11,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from features.labels.run import Labelled, label
-from freshrank.pipeline.step import StepResult, say, seconds_since
+from freshrank.pipeline.step import TimedResult, say, seconds_since
 from freshrank.settings import Settings
 
 
 @dataclass(frozen=True)
-class RequestsLabelled(StepResult, Labelled):
-    """The day's requests with their labels.
-
-    Args:
-        seconds: How long it took.
-    """
+class RequestsLabelled(TimedResult, Labelled):
+    """The day's requests with their labels."""
 
     STEP: ClassVar[str] = "labels"
     COMMAND: ClassVar[str] = "labels"
-
-    seconds: float
 
     def summary(self) -> str:
         """One line for people."""

@@ -90,6 +90,17 @@ class StepResult(ABC):
         return decoded(cls, path, remedy=f"run `{again}` again")
 
 
+@dataclass(frozen=True)
+class TimedResult(StepResult):
+    """What a step did that adds nothing to what its work returned but the time.
+
+    Args:
+        seconds: How long it took.
+    """
+
+    seconds: float
+
+
 def encoded(result: StepResult) -> str:
     """A result as the text of its file."""
     return json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n"

@@ -13,17 +13,13 @@ from typing import ClassVar
 from features.errors import NotReadyError
 from features.layout import Layout
 from features.window.build import BuiltWindow, build
-from freshrank.pipeline.step import StepResult, say, seconds_since
+from freshrank.pipeline.step import TimedResult, say, seconds_since
 from freshrank.settings import Settings
 
 
 @dataclass(frozen=True)
-class WindowBuilt(StepResult, BuiltWindow):
-    """The day's window.
-
-    Args:
-        seconds: How long it took.
-    """
+class WindowBuilt(TimedResult, BuiltWindow):
+    """The day's window."""
 
     STEP: ClassVar[str] = "window"
     COMMAND: ClassVar[str] = "window build"

@@ -41,18 +41,10 @@ class CitySource:
         photos: Path | None = None,
         options: Sequence[str] = (),
     ) -> Iterator[Record]:
-        """Records of whole days. What their lists lead to after the last one is part of the range.
+        """Records of whole days; what their lists lead to after the last one is part of the range.
 
-        Args:
-            from_us: The start of a day, µs UTC.
-            to_us: The start of a day, µs UTC.
-            layout: Where photos and the truth go.
-            seed: The city's seed.
-            photos: None: the city renders its own.
-            options: `name=value` of `CityConfig`, such as `requests_per_day=500` or `strengths.drift=0`.
-
-        Raises:
-            UsageError: If an option or the range is none.
+        Arguments are those of `Source.records`: both times start a day, `photos` is None since the city renders its
+        own, and options are of `CityConfig`, such as `requests_per_day=500` or `strengths.drift=0`.
         """
         if photos is not None:
             raise UsageError("the city renders its own", field="photos", value=str(photos), remedy="leave it out")

@@ -40,16 +40,8 @@ class JourneySource:
     ) -> Iterator[Record]:
         """Records of the baskets paid in a range.
 
-        Args:
-            from_us: Begins it, µs UTC.
-            to_us: Ends it, not included, µs UTC.
-            layout: Where photos are kept.
-            seed: Of the drawn negatives and the order of the lists.
-            photos: Folder of the GroceryStoreDataset; None: items have no photos.
-            options: There are none.
-
-        Raises:
-            UsageError: If an option is given, or the folder is none of that data set.
+        Arguments are those of `Source.records`: the seed draws negatives and the order of the lists, `photos` is the
+        folder of the GroceryStoreDataset (None: items have no photos), and there are no options.
         """
         from simulator.completejourney.photos import ClassPhotos
         from simulator.completejourney.replay import replay

@@ -37,12 +37,7 @@ def padded(width: int) -> int:
 
 
 class ShardedLookup(nn.Module):
-    """The same lookup as `trainer.runtime.lookup.Lookup`, on TorchRec's collections.
-
-    Args:
-        schema: The model's inputs.
-        spaces: The embeddings that the model asks for.
-    """
+    """The same lookup as `trainer.runtime.lookup.Lookup`, and made of the same, on TorchRec's collections."""
 
     def __init__(self, schema: Schema, spaces: tuple[Space, ...]) -> None:
         super().__init__()
