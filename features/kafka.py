@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from features.encoded import JsonObject
 from features.errors import DataError, FreshrankError, UnreachableError, UsageError
 from features.settings import KafkaSettings
 
@@ -24,7 +25,7 @@ _PROBE_S = 3.0
 logging.getLogger("kafka").addHandler(logging.NullHandler())
 
 
-def client_config(settings: KafkaSettings) -> dict[str, Any]:
+def client_config(settings: KafkaSettings) -> JsonObject:
     """Arguments that every Kafka client of ours takes.
 
     Args:

@@ -198,7 +198,7 @@ def _secrets(kind: type[Section] = Settings, prefix: str = "") -> Iterator[str]:
             yield from _secrets(section, f"{prefix}{name}.")
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> dict[str, object]:
     if not file.exists():
         if os.environ.get(PREFIX + "SETTINGS"):
             raise UsageError(

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from features.encoded import JsonObject
+
 _BREAKING = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of a pair, ends of lines and paragraphs
 
 
@@ -40,7 +42,7 @@ def command(
     if wrong := [key for key, equals, _ in pairs if not equals]:
         raise UsageError("not key=value", field="--context", value=wrong[0], remedy="write --context zone=z1")
     settings = all_settings.load()
-    body: dict[str, Any] = {
+    body: JsonObject = {
         "user_id": user,
         "candidates": [*(item for item in (candidates or "").split(",") if item), *(candidate or [])],
         "context": {key: _scalar(value) for key, _, value in pairs},
@@ -65,7 +67,7 @@ def command(
     )
 
 
-def ask(url: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+def ask(url: str, body: JsonObject, timeout_s: float) -> JsonObject:
     """The gateway's answer to `POST /rank`.
 
     Args:
@@ -101,7 +103,7 @@ def ask(url: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
             "the gateway does not answer", field="gateway", value=url, remedy="run `freshrank up`"
         ) from error
     try:
-        answer: dict[str, Any] = response.json()
+        answer: JsonObject = response.json()
         if response.status_code == 200 and answer["items"] is not None:
             return answer
         detail = answer["error"]

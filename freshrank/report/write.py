@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from features import atomic
+from features.encoded import JsonObject
 from freshrank.demo.run import Done
 from freshrank.report import figures
 from freshrank.report.gather import Gathered, gather
@@ -13,7 +14,7 @@ from freshrank.report.page import render
 from freshrank.report.sections import loop, sections
 
 
-def write(done: Done) -> tuple[dict[str, Any], str]:
+def write(done: Done) -> tuple[JsonObject, str]:
     """Write the report of a demo.
 
     Args:
@@ -37,7 +38,7 @@ def write(done: Done) -> tuple[dict[str, Any], str]:
     return found.summary, table(found.summary)
 
 
-def table(summary: dict[str, Any]) -> str:
+def table(summary: JsonObject) -> str:
     """The summary's first figures as aligned lines."""
     wanted = (
         "events_ingested", "dead_letters", "requests", "cvr_auc", "cvr_auc_popularity", "cvr_auc_oracle",

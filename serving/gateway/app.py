@@ -166,7 +166,7 @@ def _told(health: Health, *, blocking: bool) -> dict[str, dict[str, str]]:
 def _add_errors(app: FastAPI, metrics: Metrics) -> None:
     """Every refusal has the same body, whoever refuses."""
 
-    def answer(status: int, body: dict[str, Any], headers: Any = None) -> JSONResponse:
+    def answer(status: int, body: dict[str, object], headers: Any = None) -> JSONResponse:
         metrics.requests.labels(str(status)).inc()
         return JSONResponse(body, status_code=status, headers=headers)
 

@@ -104,7 +104,7 @@ def load(kind: type[R], values: Mapping[str, object] | None = None) -> R:
     return _changed(kind(), values or {})
 
 
-def plain(recipe: BaseRecipe) -> dict[str, Any]:
+def plain(recipe: BaseRecipe) -> dict[str, object]:
     """The mapping from which `load` makes an equal recipe; it holds JSON's types alone."""
     return {f.name: _plain(getattr(recipe, f.name)) for f in fields(recipe)}
 
