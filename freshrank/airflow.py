@@ -60,7 +60,7 @@ class AirflowClient:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def call(self, method: str, path: str, body: Any = None, *, accept: tuple[int, ...] = ()) -> tuple[int, Any]:
+    def call(self, method: str, path: str, body: object = None, *, accept: tuple[int, ...] = ()) -> tuple[int, Any]:
         """One call of `/api/v2`.
 
         Args:
@@ -220,7 +220,7 @@ class AirflowClient:
         """
         deadline = time.monotonic() + timeout_s
         answered = time.monotonic()
-        seen: dict[str, tuple[Any, ...]] = {}
+        seen: dict[str, tuple[object, ...]] = {}
         while True:
             try:
                 state = self.run_state(run_id, dag=dag)

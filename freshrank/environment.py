@@ -87,7 +87,7 @@ def variable_of(path: str) -> str:
     return PREFIX + path.upper().replace(".", "__")
 
 
-def shown(name: str, value: object) -> Any:
+def shown(name: str, value: object) -> object:
     """A value for an error's line: three stars where the name, perhaps misspelt, sounds like a secret's.
 
     Example:

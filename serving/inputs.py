@@ -28,7 +28,7 @@ class ServedInput:
     column: str
     level: str
 
-    def missing(self, candidates: int) -> Any:
+    def missing(self, candidates: int) -> list[None] | None:
         """The column's value where it is missing, for so many candidates."""
         if self.level == "candidate":
             return [None] * candidates

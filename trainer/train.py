@@ -206,7 +206,7 @@ class Run:
         torch.manual_seed((self.settings.seed * 1_000_003 + state.step) * 1009 + dist.get_rank())
         self.model.train()
         losses = self.model(batch.encoded, done)
-        loss: Any = total(losses) * batch.weight
+        loss: Tensor = total(losses) * batch.weight
         if on_any_worker(not bool(loss.isfinite())):
             self._stop_at_loss(batch, losses, done, state)
         loss.backward()

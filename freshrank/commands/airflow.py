@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from features.encoded import JsonObject
+
+if TYPE_CHECKING:
+    from freshrank.airflow import AirflowClient
 
 app = typer.Typer(help="Start and watch runs of the daily DAG.", no_args_is_help=True)
 
@@ -65,7 +68,7 @@ def wait(
     _show(answer, as_json, time.monotonic() - began)
 
 
-def _watch(airflow: Any, run_id: str, timeout_s: float) -> JsonObject:
+def _watch(airflow: AirflowClient, run_id: str, timeout_s: float) -> JsonObject:
     from freshrank.airflow import STEPS
 
     tasks = airflow.wait(

@@ -6,11 +6,14 @@ import json
 import math
 import time
 import unicodedata
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from features.encoded import JsonObject
+
+if TYPE_CHECKING:
+    from features.events import Scalar
 
 _BREAKING = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of a pair, ends of lines and paragraphs
 
@@ -131,7 +134,7 @@ def shown(text: str) -> str:
     )
 
 
-def _scalar(text: str) -> Any:
+def _scalar(text: str) -> Scalar:
     """A value as JSON where it is one that JSON can write again, else as text."""
     try:
         value = json.loads(text)

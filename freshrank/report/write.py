@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from features import atomic
 from features.encoded import JsonObject
@@ -55,7 +54,7 @@ def table(summary: JsonObject) -> str:
     return "\n".join(lines)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1e-3 else f"{value:,.4f}".rstrip("0").rstrip(".")
     if isinstance(value, dict):

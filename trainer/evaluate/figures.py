@@ -229,7 +229,7 @@ def _refuse_what_is_not_finite(found: JsonObject) -> None:
             )
 
 
-def _numbers(found: Any, path: str = "") -> Iterator[tuple[str, float]]:
+def _numbers(found: object, path: str = "") -> Iterator[tuple[str, float]]:
     if isinstance(found, Mapping):
         for key, value in found.items():
             yield from _numbers(value, f"{path}.{key}" if path else str(key))
