@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from features.atomic import write_text
+from features.encoded import JsonObject
 from features.errors import DataError
 from features.events import EVENTS, SCHEMA_VERSION, json_schema
 
@@ -23,7 +23,7 @@ _LIMITS = {
 }
 
 
-def incompatibilities(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def incompatibilities(old: JsonObject, new: JsonObject) -> list[str]:
     """Reasons why events that were valid by the old schema would be refused or lose a field by the new one.
 
     Args:
@@ -53,7 +53,7 @@ def _compare(
 
 
 def _compare_branch(
-    path: str, old: dict[str, Any], new: dict[str, Any], old_defs: dict[str, Any], new_defs: dict[str, Any]
+    path: str, old: JsonObject, new: JsonObject, old_defs: JsonObject, new_defs: JsonObject
 ) -> Iterator[str]:
     for name in new.get("required", []):
         if name not in old.get("required", []):
@@ -73,7 +73,7 @@ def _compare_branch(
             yield from _compare(f"{path}[]", old[inner], new[inner], old_defs, new_defs)
 
 
-def _branches(schema: dict[str, Any], defs: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _branches(schema: JsonObject, defs: JsonObject) -> dict[str, JsonObject]:
     """The alternatives of a schema by JSON type; `any` where it names none."""
     found = {}
     for part in schema.get("anyOf", [schema]):

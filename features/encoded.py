@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from features.errors import DataError
 
 T = TypeVar("T")
+JsonObject = dict[str, Any]
+"""An object of JSON whose fields nothing but its reader knows: another system's answer, a summary of figures."""
 
 
 def read_typed(kind: type[T], path: Path, *, remedy: str) -> T:

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from features.encoded import JsonObject
 from features.errors import DataError, FreshrankError, UnreachableError, UsageError
 from features.settings import KafkaSettings
 
@@ -24,7 +25,7 @@ _PROBE_S = 3.0
 logging.getLogger("kafka").addHandler(logging.NullHandler())
 
 
-def client_config(settings: KafkaSettings) -> dict[str, Any]:
+def client_config(settings: KafkaSettings) -> JsonObject:
     """Arguments that every Kafka client of ours takes.
 
     Args:
@@ -64,7 +65,7 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def producer(settings: KafkaSettings, **extra: Any) -> Iterator[KafkaProducer]:
+def producer(settings: KafkaSettings, **extra: object) -> Iterator[KafkaProducer]:
     """An idempotent producer that waits for all replicas; flushed and closed at the end of the block.
 
     Args:
@@ -87,7 +88,7 @@ def producer(settings: KafkaSettings, **extra: Any) -> Iterator[KafkaProducer]:
 
 
 @contextlib.contextmanager
-def consumer(settings: KafkaSettings, **extra: Any) -> Iterator[KafkaConsumer]:
+def consumer(settings: KafkaSettings, **extra: object) -> Iterator[KafkaConsumer]:
     """A consumer of committed records that never chooses an offset by itself; closed at the end of the block.
 
     Args:
@@ -182,7 +183,7 @@ def _client_that_tells_of_refusals(**config: object) -> Any:
     selector = NetworkSelector(**config)
     manager = KafkaConnectionManager(selector, **config)
     connect = manager.get_connection
-    refused: dict[Any, BaseException] = {}
+    refused: dict[object, BaseException] = {}
 
     def get_connection(node_id: object, **options: object) -> Any:
         if node_id in refused:

@@ -45,7 +45,7 @@ def publish(
     *,
     pace: float | None = None,
     progress: Callable[[int, int], None] = lambda _count, _time_us: None,
-    wait: Callable[[float], Any] = time.sleep,
+    wait: Callable[[float], object] = time.sleep,
 ) -> Published:
     """Publish events with their own known times as record timestamps.
 
@@ -99,7 +99,7 @@ def publish(
     return Published(dict(counts), first, last)
 
 
-def _keep_pace(ahead_s: float, client: Any, wait: Callable[[float], Any]) -> None:
+def _keep_pace(ahead_s: float, client: Any, wait: Callable[[float], object]) -> None:
     if ahead_s > 0.05:
         client.flush(timeout=120)
         wait(ahead_s)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from features.encoded import JsonObject
 from features.errors import UsageError
 from features.events import COMPACTED, EVENTS
 from features.kafka import MAX_MESSAGE_BYTES, admin
@@ -145,7 +146,7 @@ def _describe(client: KafkaAdminClient, settings: KafkaSettings, wanted: list[st
     return topics
 
 
-def _flatten(answer: dict[str, Any]) -> dict[str, dict[str, str]]:
+def _flatten(answer: JsonObject) -> dict[str, dict[str, str]]:
     """Broker topic name to its settings as text."""
     topics: dict[str, dict[str, str]] = {}
     for resources in answer.values():

@@ -9,6 +9,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from features import times
+from features.encoded import JsonObject
 from features.errors import FreshrankError, NotReadyError, UnreachableError
 from features.proxies import trust_env
 
@@ -59,7 +60,7 @@ class AirflowClient:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def call(self, method: str, path: str, body: Any = None, *, accept: tuple[int, ...] = ()) -> tuple[int, Any]:
+    def call(self, method: str, path: str, body: object = None, *, accept: tuple[int, ...] = ()) -> tuple[int, Any]:
         """One call of `/api/v2`.
 
         Args:
@@ -171,7 +172,7 @@ class AirflowClient:
         _, answer = self.call("GET", f"/dags/{dag}/dagRuns/{quote(run_id, safe='')}")
         return str(answer["state"])
 
-    def tasks(self, run_id: str, *, dag: str = DAG) -> list[dict[str, Any]]:
+    def tasks(self, run_id: str, *, dag: str = DAG) -> list[JsonObject]:
         """The run's task instances, each with `task_id`, `state`, `try_number`, `start_date`, `duration`."""
         _, answer = self.call("GET", f"/dags/{dag}/dagRuns/{quote(run_id, safe='')}/taskInstances?limit=100")
         return list(answer["task_instances"])
@@ -197,7 +198,7 @@ class AirflowClient:
         dag: str = DAG,
         timeout_s: float = 3600,
         progress: Callable[[str], None] | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[JsonObject]:
         """Wait until a run ends well.
 
         A run outside the DAG's dates is "success" without a task having run; so green is not enough, the expected
@@ -219,7 +220,7 @@ class AirflowClient:
         """
         deadline = time.monotonic() + timeout_s
         answered = time.monotonic()
-        seen: dict[str, tuple[Any, ...]] = {}
+        seen: dict[str, tuple[object, ...]] = {}
         while True:
             try:
                 state = self.run_state(run_id, dag=dag)
@@ -256,7 +257,7 @@ class AirflowClient:
         return instances
 
 
-def _news(task: dict[str, Any]) -> str:
+def _news(task: JsonObject) -> str:
     """What a task's new state says to who waits; nothing where it only waits itself."""
     words = {"running": "started", "success": "done", "up_for_retry": "failed, will be tried again", "failed": "failed"}
     state, again = task["state"], task["try_number"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from features import times
@@ -193,6 +194,6 @@ def _intervals(settings: Settings) -> None:
         _refuse("too few resamples to have an end of the interval among them", pair, "raise gate.bootstraps")
 
 
-def _refuse(what: str, pair: dict[str, Any], remedy: str) -> None:
+def _refuse(what: str, pair: Mapping[str, object], remedy: str) -> None:
     (name, value), (other, against) = pair.items()
     raise UsageError(f"{what} ({other} = {against!r})", field=name, value=value, remedy=remedy)

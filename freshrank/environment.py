@@ -87,7 +87,7 @@ def variable_of(path: str) -> str:
     return PREFIX + path.upper().replace(".", "__")
 
 
-def shown(name: str, value: object) -> Any:
+def shown(name: str, value: object) -> object:
     """A value for an error's line: three stars where the name, perhaps misspelt, sounds like a secret's.
 
     Example:
@@ -145,7 +145,7 @@ def variables(kind: type[Section], environ: Mapping[str, str]) -> list[Variable]
     return list(found.values())
 
 
-def over(values: Mapping[str, Any], ours: Iterable[Variable]) -> dict[str, Any]:
+def over(values: Mapping[str, object], ours: Iterable[Variable]) -> dict[str, object]:
     """The file's values with those of the environment on top; tables are merged.
 
     Args:
@@ -172,11 +172,11 @@ def section_of(field: FieldInfo) -> type[Section] | None:
     return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
     whole = dict(below)
     for name, value in above.items():
-        both = isinstance(value, Mapping) and isinstance(whole.get(name), Mapping)
-        whole[name] = _merged(whole[name], value) if both else value
+        under = whole.get(name)
+        whole[name] = _merged(under, value) if isinstance(value, Mapping) and isinstance(under, Mapping) else value
     return whole
 
 

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, SecretStr, StringConstraints, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -173,7 +173,7 @@ def _sets(variable: Variable, name: str) -> bool:
     return inner != name and _holds(variable.decoded(), inner.split("."))
 
 
-def _holds(values: Any, path: list[str]) -> bool:
+def _holds(values: object, path: list[str]) -> bool:
     for part in path:
         if not isinstance(values, Mapping) or part not in values:
             return False
@@ -181,7 +181,7 @@ def _holds(values: Any, path: list[str]) -> bool:
     return True
 
 
-def _fields(section: Section, prefix: str = "") -> Iterator[tuple[str, FieldInfo, Any]]:
+def _fields(section: Section, prefix: str = "") -> Iterator[tuple[str, FieldInfo, object]]:
     for name, found in fields_of(type(section)).items():
         value = getattr(section, name)
         if isinstance(value, Section):
@@ -198,7 +198,7 @@ def _secrets(kind: type[Section] = Settings, prefix: str = "") -> Iterator[str]:
             yield from _secrets(section, f"{prefix}{name}.")
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> dict[str, object]:
     if not file.exists():
         if os.environ.get(PREFIX + "SETTINGS"):
             raise UsageError(

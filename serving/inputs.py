@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from trainer.runtime.encoding import Array
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,14 @@ class ServedInput:
     column: str
     level: str
 
-    def missing(self, candidates: int) -> Any:
+    def missing(self, candidates: int) -> list[None] | None:
         """The column's value where it is missing, for so many candidates."""
         if self.level == "candidate":
             return [None] * candidates
         return None if self.level == "request" else []
 
 
-def to_array(value: Any, kind: str) -> npt.NDArray[Any]:
+def to_array(value: Any, kind: str) -> Array:
     """A raw value or list as an input: a missing string is empty, a missing number NaN, a missing integer -1.
 
     Args:
@@ -57,9 +59,7 @@ def to_array(value: Any, kind: str) -> npt.NDArray[Any]:
     return np.array([np.nan if number is None else number for number in values], dtype=np.float32)
 
 
-def request_inputs(
-    inputs: Iterable[ServedInput], columns: Mapping[str, Any], candidates: int
-) -> dict[str, npt.NDArray[Any]]:
+def request_inputs(inputs: Iterable[ServedInput], columns: Mapping[str, object], candidates: int) -> dict[str, Array]:
     """A request's raw columns as a served model's inputs; what a request lacks is missing, for each candidate.
 
     Args:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from features.errors import DataError
 from serving.state import Version
 from serving.triton import Control
+
+if TYPE_CHECKING:
+    from trainer.runtime.encoding import Array
 
 TOLERANCE = 1e-4  # of a logit; the arithmetic is the same, its order need not be
 BUNDLE_ONLY = "bundle_only"
@@ -49,7 +52,7 @@ def probe(bundle: Path, version: Version, triton: Control) -> tuple[int, float]:
     return count, worst
 
 
-def difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> float:
+def difference(wanted: Mapping[str, Array], found: Mapping[str, Array]) -> float:
     """The largest absolute difference of two sets of logits; infinite where they are not comparable.
 
     Example:
@@ -63,7 +66,7 @@ def difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> float:
     return float("inf") if not np.isfinite(gaps).all() else float(max(gaps))
 
 
-def _require_finite(whose: str, logits: Mapping[str, Any]) -> None:
+def _require_finite(whose: str, logits: Mapping[str, Array]) -> None:
     """Refuse scores that rank nothing: NaN and infinities compare with anything, or with nothing."""
     for name, values in logits.items():
         wrong = np.asarray(values, dtype=np.float64)

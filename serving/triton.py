@@ -14,6 +14,8 @@ from features.proxies import channel_options
 if TYPE_CHECKING:
     from tritonclient.grpc import InferInput
 
+    from trainer.runtime.encoding import Array
+
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 INFER_TIMEOUT_S = 60.0
 LOAD_TIMEOUT_S = 300.0
@@ -77,9 +79,7 @@ class TritonClient:
         """See `Control`."""
         return bool(self._call("is_model_ready", model, str(version), client_timeout=10.0))
 
-    def infer(
-        self, model: str, version: int, inputs: Arrays, parameters: Mapping[str, object]
-    ) -> dict[str, npt.NDArray[Any]]:
+    def infer(self, model: str, version: int, inputs: Arrays, parameters: Mapping[str, object]) -> dict[str, Array]:
         """See `Control`."""
         result = self._call(
             "infer",

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
@@ -137,9 +136,9 @@ def write_bundle(
     *,
     dense: Mapping[str, Tensor],
     embeddings: Mapping[str, Mapping[str, Tensor]],
-    recipe: Mapping[str, Any],
-    info: Mapping[str, Any],
-    metrics: Mapping[str, Any],
+    recipe: Mapping[str, object],
+    info: Mapping[str, object],
+    metrics: Mapping[str, object],
     tokens: TokenStore | None,
     contents: tuple[set[str], set[str]],
 ) -> str:
@@ -185,7 +184,7 @@ def write_bundle(
         shutil.copyfile(window.folder / "manifest.json", work / "manifest.json")
         _copy_code(work / "code")
         inputs = [asdict(i) for i in inputs_of(encoding)]
-        signature: dict[str, Any] = {"inputs": inputs, "outputs": []}
+        signature: dict[str, object] = {"inputs": inputs, "outputs": []}
         _json(work / "bundle.json", {**info, "format": FORMAT, **signature})
         probes = choose(window, encoding)
         outputs = outputs_of(Scorer(work), probes)
@@ -255,7 +254,7 @@ def _sums(folder: Path) -> str:
     return "".join(lines)
 
 
-def _json(path: Path, value: Mapping[str, Any]) -> None:
+def _json(path: Path, value: Mapping[str, object]) -> None:
     path.write_text(json.dumps(value, indent=1, sort_keys=True), encoding="utf-8")
 
 

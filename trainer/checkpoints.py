@@ -7,7 +7,6 @@ import shutil
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -107,7 +106,7 @@ def read_full(path: Path) -> dict[str, Tensor]:
         path: A checkpoint's folder.
     """
     metadata = FileSystemReader(path).read_metadata().state_dict_metadata
-    found: dict[str, Any] = {
+    found: dict[str, Tensor] = {
         key: torch.empty(value.size, dtype=value.properties.dtype)
         for key, value in metadata.items()
         if isinstance(value, TensorStorageMetadata)

@@ -6,10 +6,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from features import atomic
 from features.configuration import read, to_plain
+from features.encoded import JsonObject
 from features.errors import DataError, UsageError
 from trainer.data.derive import Scan, derive, item_table
 from trainer.data.stream import RequestSlice, Stream
@@ -67,7 +67,7 @@ class Job:
         """Where the training keeps its inputs and checkpoints."""
         return Path(self.checkpoints) / self.id
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """As JSON: recipe and settings with all their fields."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return values | {"recipe": plain(self.recipe), "settings": to_plain(self.settings)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ class Dense:
 
     def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], recipe: Optimizer) -> None:
         self.recipe, self.parameters = recipe, dict(parameters)
-        values: Any = list(self.parameters.values())
+        values = list(self.parameters.values())
         if recipe.name == "adagrad":
             self.optimizer: torch.optim.Optimizer = torch.optim.Adagrad(
                 values,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch.distributed as dist
 from torch import Tensor
 
 from trainer.data.stream import Step
 from trainer.job import Job
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class Progress:
@@ -27,7 +30,7 @@ class Progress:
         self.first = dist.get_rank() == 0
         self.candidates = 0
         self.began = self.spoke = time.monotonic()
-        self.board: Any = None
+        self.board: SummaryWriter | None = None
         if self.first and job.log:
             from torch.utils.tensorboard import SummaryWriter
 

@@ -146,11 +146,11 @@ class Run:
         self.job, self.prepared, self.settings = job, prepared, job.settings
         window, plan, encoding = Window(Path(job.window)), prepared.plan, prepared.encoding
         files = tuple(window.training)
-        workers: dict[str, Any] = {"rank": dist.get_rank(), "workers": dist.get_world_size()}
+        rank, workers = dist.get_rank(), dist.get_world_size()
         size, seed = self.settings.requests_per_batch, self.settings.seed
         training, validation = plan.training(files, self.settings), plan.validation(files, self.settings)
-        self.training = Stream(training, encoding, prepared.items, size, seed=seed, **workers)
-        self.validation = Stream(validation, encoding, prepared.items, size, shuffle=False, **workers)
+        self.training = Stream(training, encoding, prepared.items, size, seed=seed, rank=rank, workers=workers)
+        self.validation = Stream(validation, encoding, prepared.items, size, shuffle=False, rank=rank, workers=workers)
         self.requests = max(self.training.total(), 1)
 
         schema, kind = encoding.schema, model_class(job.model)
@@ -206,7 +206,7 @@ class Run:
         torch.manual_seed((self.settings.seed * 1_000_003 + state.step) * 1009 + dist.get_rank())
         self.model.train()
         losses = self.model(batch.encoded, done)
-        loss: Any = total(losses) * batch.weight
+        loss: Tensor = total(losses) * batch.weight
         if on_any_worker(not bool(loss.isfinite())):
             self._stop_at_loss(batch, losses, done, state)
         loss.backward()

@@ -130,7 +130,7 @@ def _key(item: str) -> int:
     return int.from_bytes(hashlib.blake2b(item.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-def _hex(value: Any) -> str | None:
+def _hex(value: np.bytes_) -> str | None:
     raw = bytes(value)
     return raw.hex() if raw != _NOTHING else None
 

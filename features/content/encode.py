@@ -8,9 +8,10 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from features import atomic
 from features.content import image, text
@@ -20,6 +21,10 @@ from features.content.store import TokenWriter, Widths, widths_of
 from features.layout import Layout
 from features.settings import ContentSettings
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Halves = npt.NDArray[np.float16]
 COMMIT_EVERY = 1024  # texts or photos; a killed run repeats fewer than these
 
 
@@ -64,7 +69,7 @@ class EncodedCounts:
     seconds: float = 0.0
 
 
-def describe(settings: ContentSettings) -> dict[str, Any]:
+def describe(settings: ContentSettings) -> dict[str, object]:
     """All that decides the tokens: names, weights, preprocessing. Reads the weights' files, loads no model."""
     _, _, size = image.source(settings.image_encoder, settings.image_weights)
     return {
@@ -156,7 +161,7 @@ class _Run:
     progress: Callable[[EncodedCounts], None] | None
     counts: EncodedCounts = field(default_factory=EncodedCounts)
     texts: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
-    photos: dict[str, Any] = field(default_factory=dict)
+    photos: dict[str, Image] = field(default_factory=dict)
     failed: dict[str, Flaw] = field(default_factory=dict)
     uncommitted: int = 0
 
@@ -240,7 +245,7 @@ class _Run:
             self.progress(self.counts)
 
 
-def _finite(tokens: Any) -> Any:
+def _finite(tokens: Halves) -> Halves:
     """Tokens that float16 could not hold, at its limits."""
     limit = np.finfo(np.float16).max
     return np.nan_to_num(tokens, nan=0.0, posinf=float(limit), neginf=-float(limit))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from features.encoded import JsonObject
 from features.events import EVENTS, InvalidEvent
 from features.kafka import MAX_MESSAGE_BYTES, consumer
 from features.settings import KafkaSettings
@@ -46,7 +47,7 @@ def letter(record: ConsumerRecord, reason: InvalidEvent, *, whole: bool = True) 
         `key_base64`, `value_base64` where they are no UTF-8. What is too long is left in its own topic and named by
         `key_bytes key_sha256`, `value_bytes value_sha256`.
     """
-    body: dict[str, Any] = {
+    body: JsonObject = {
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
@@ -68,7 +69,7 @@ def _part(name: str, data: bytes | None) -> dict[str, object]:
         return {name + "_base64": base64.b64encode(data).decode()}
 
 
-def _bare(name: str, data: bytes | None) -> dict[str, Any]:
+def _bare(name: str, data: bytes | None) -> JsonObject:
     if data is None or (name == "key" and len(data) <= _SHORT):
         return _part(name, data)
     return {name + "_bytes": len(data), name + "_sha256": hashlib.sha256(data).hexdigest()}
@@ -126,7 +127,7 @@ class Letters:
         return self._producer.send(broker_name(self._settings, topic + DEAD), key=key_of(record).encode(), value=value)
 
 
-def read(settings: KafkaSettings, topic: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def read(settings: KafkaSettings, topic: str) -> Iterator[tuple[str, JsonObject]]:
     """Dead letters of a topic, each key once.
 
     Args:

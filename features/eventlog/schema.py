@@ -106,7 +106,7 @@ def to_arrow(topic: str, source: str, broker_topic: str, rows: Sequence[EventRow
     return pa.table({field.name: pa.array(columns[field.name], type=field.type) for field in schema}, schema=schema)
 
 
-def _column(topic: str, name: str, events: list[Event | Gone]) -> Any:
+def _column(topic: str, name: str, events: list[Event | Gone]) -> pa.Array | list[object]:
     if name == "gone":
         return [isinstance(event, Gone) for event in events]
     if name == "items":

@@ -11,7 +11,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
@@ -66,7 +65,7 @@ class InvalidState(msgspec.Struct):
     """`state/invalid.json`."""
 
     topics: dict[str, Judged] = {}
-    accepted: list[dict[str, Any]] = []
+    accepted: list[dict[str, object]] = []
 
 
 def judge(layout: Layout, found: Mapping[str, Counted], *, limit: float, until: int | None) -> dict[str, Refused]:

@@ -12,9 +12,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from features import atomic, facts
+from features.encoded import JsonObject
 from features.errors import NotReadyError
 from features.events import MAX_CLOCK_SKEW_US
 from features.labels import requests
@@ -182,13 +183,13 @@ class _State:
 
     def __init__(self, layout: Layout) -> None:
         self.path = layout.state / "labels.json"
-        self.entries: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
+        self.entries: JsonObject = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
 
-    def get(self, day: dt.date) -> dict[str, Any]:
-        entry: dict[str, Any] = self.entries.get(day.isoformat(), {})
+    def get(self, day: dt.date) -> JsonObject:
+        entry: JsonObject = self.entries.get(day.isoformat(), {})
         return entry
 
-    def put(self, day: dt.date, entry: dict[str, Any]) -> None:
+    def put(self, day: dt.date, entry: JsonObject) -> None:
         self.entries[day.isoformat()] = entry
         self._write()
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from features import atomic, facts
 from features.errors import NotReadyError, UnreachableError
@@ -18,6 +18,10 @@ from features.store.definitions import ITEM, USER, Definitions, define
 from features.store.registry import OnlineStore, apply, open_store
 from features.store.snapshot import fingerprints, mark_file, snapshots
 from features.times import format_us, run_cut
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+    from feast import FeatureStore
 
 _ROWS = 2_000  # written to the online store at once
 
@@ -104,7 +108,7 @@ def materialize(
     )  # fmt: skip
 
 
-def check_snapshots(con: Any, layout: Layout, settings: FeatureSettings, cuts: list[int]) -> None:
+def check_snapshots(con: DuckDBPyConnection, layout: Layout, settings: FeatureSettings, cuts: list[int]) -> None:
     """Make sure that the snapshots of the cuts are there, made from what was known then.
 
     Raises:
@@ -135,7 +139,7 @@ def _live_file(layout: Layout, service: str) -> Path:
     return layout.feast / service / "live.json"
 
 
-def _push(store: Any, definitions: Definitions, entity: str, file: Path) -> int:
+def _push(store: FeatureStore, definitions: Definitions, entity: str, file: Path) -> int:
     """Write a snapshot's rows to the online store, some at a time."""
     import pyarrow.parquet as pq
 

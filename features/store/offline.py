@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from features.database import connect
 from features.facts import batches
 from features.layout import Layout
-from features.store.crosses import crosses
+from features.store.crosses import Column, crosses
 from features.store.definitions import ITEM, USER, Definitions
 from features.store.registry import open_store, read_definitions
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
+    from feast import FeatureStore
 
 _HISTORIES = ("buy_item", "buy_time", "buy_category", "buy_shop", "beh_item", "beh_type")
 
@@ -60,7 +61,7 @@ def join(
         yield pa.RecordBatch.from_arrays([values[field.name].cast(field.type) for field in columns], schema=columns)
 
 
-def _retrieve(con: DuckDBPyConnection, store: Any, definitions: Definitions, entity: str, pairs: str) -> None:
+def _retrieve(con: DuckDBPyConnection, store: FeatureStore, definitions: Definitions, entity: str, pairs: str) -> None:
     """Make the table `<entity>_values`: Feast's answer for each pair of entity and cutoff."""
     import pandas as pd
 
@@ -131,15 +132,15 @@ def _cross(definitions: Definitions, batch: pa.RecordBatch) -> dict[str, pa.Arra
     """The crosses of a batch of requests, a list of lists each."""
     import pyarrow as pa
 
-    def column(name: str) -> list[Any]:
-        values: list[Any] = batch.column(name).to_pylist()
+    def column(name: str) -> Column:
+        values: Column = batch.column(name).to_pylist()
         return values
 
     users = {feature.name: column(feature.name) for feature in definitions.user}
     users |= {name: column(name) for name in _HISTORIES}
     items = {feature.name: column(feature.name) for feature in definitions.item} | {"item_id": column("cand_item")}
     context = {f"ctx_{name}": column(f"ctx_{name}") for name in definitions.context}
-    out: dict[str, list[Any]] = {feature.name: [] for feature in definitions.crosses}
+    out: dict[str, list[Column]] = {feature.name: [] for feature in definitions.crosses}
     for row, cutoff in enumerate(column("feature_cutoff")):
         found = crosses(
             cutoff,

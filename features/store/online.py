@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from features.dictionary import Level
+from features.encoded import JsonObject
 from features.errors import UnreachableError
+from features.events import Scalar
 from features.layout import Layout
 from features.scalars import text
 from features.store.columns import request_columns
-from features.store.crosses import crosses
+from features.store.crosses import Column, crosses
 from features.store.definitions import ITEM, USER, Definitions
 from features.store.materialize import live_cut
 from features.store.registry import OnlineStore, open_store, read_definitions
@@ -36,7 +37,7 @@ class Fetched:
         levels: What there is one value of in each column of a request, whether it was fetched or not.
     """
 
-    columns: dict[str, Any]
+    columns: JsonObject
     feature_cutoff: int | None
     unknown_items: tuple[str, ...]
     known_user: bool
@@ -65,7 +66,7 @@ class OnlineFeatures:
         self,
         user_id: str,
         item_ids: Sequence[str],
-        context: Mapping[str, object],
+        context: Mapping[str, Scalar],
         now_us: int | None = None,  # noqa: ARG002
     ) -> Fetched:
         """The features of a user and C candidates.
@@ -89,7 +90,7 @@ class OnlineFeatures:
         row = {name: values[0] for name, values in user.items()}
         for feature in self.definitions.histories:
             row[feature.name] = list(row[feature.name] or [])
-        columns: dict[str, Any] = context_columns(self.definitions.context, context)
+        columns: JsonObject = context_columns(self.definitions.context, context)
         crossed = crosses(cutoff or 0, columns, row, items | {"item_id": list(item_ids)})
         for name in _OPTIONAL:
             row[name] = [value or None for value in row[name]]
@@ -100,7 +101,7 @@ class OnlineFeatures:
         unknown = tuple(item for item, at in zip(item_ids, items_at, strict=True) if not at)
         return Fetched(columns, cutoff, unknown, bool(user_at[0]), self._levels)
 
-    def _read(self, entity: str, keys: list[str]) -> dict[str, list[Any]]:
+    def _read(self, entity: str, keys: list[str]) -> dict[str, Column]:
         """Values of each feature by key, and `at`: the snapshot's cut of each key, 0 where it is unknown."""
         names = [feature.name for feature in self.definitions.features(entity)]
         if not keys:
@@ -116,11 +117,11 @@ class OnlineFeatures:
                 "the online store does not answer", field="service", value=self.service,
                 remedy="start Redis (`freshrank up`) or mend `redis.url`",
             ) from error  # fmt: skip
-        values: dict[str, list[object]] = {name: answer[name] for name in names}
+        values: dict[str, Column] = {name: answer[name] for name in names}
         return values | {"at": [seconds * SECOND for seconds in answer[f"{names[0]}__ts"]]}
 
 
-def context_columns(fields: Sequence[str], context: Mapping[str, Any]) -> dict[str, str | None]:
+def context_columns(fields: Sequence[str], context: Mapping[str, Scalar]) -> dict[str, str | None]:
     """`ctx_*` of a request's context, as text, as labelled requests have them.
 
     Args:

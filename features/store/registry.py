@@ -15,13 +15,16 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from features import atomic
 from features.errors import NotReadyError, UsageError
 from features.layout import Layout, safe_name
 from features.settings import FeatureSettings, RedisSettings
 from features.store.definitions import PROJECT, Definitions, Feature, define, feast_objects, source_folder
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
 
 LOCK_WAIT_S = 60.0
 
@@ -103,7 +106,7 @@ def apply(layout: Layout, settings: FeatureSettings, online: OnlineStore) -> str
     return name
 
 
-def open_store(layout: Layout, service: str, online: OnlineStore | None = None) -> Any:
+def open_store(layout: Layout, service: str, online: OnlineStore | None = None) -> FeatureStore:
     """Feast on a published registry.
 
     Args:
@@ -182,7 +185,7 @@ def _no_metrics_folder() -> Iterator[None]:
                 del os.environ[name]
 
 
-def _store(layout: Layout, registry: Path, online: OnlineStore | None) -> Any:
+def _store(layout: Layout, registry: Path, online: OnlineStore | None) -> FeatureStore:
     import_feast()
     from feast import FeatureStore, RepoConfig
     from feast.repo_config import RegistryConfig

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from features import atomic, dictionary, facts
 from features.database import literal, local_path, read_parquet
@@ -205,7 +205,7 @@ def _write_items(con: DuckDBPyConnection, layout: Layout, features: FeatureSetti
     return int(con.execute(f"SELECT count(*) FROM {read_parquet([file])}").fetchall()[0][0])
 
 
-def _provenance(con: DuckDBPyConnection, layout: Layout, cut_us: int) -> dict[str, Any]:
+def _provenance(con: DuckDBPyConnection, layout: Layout, cut_us: int) -> dict[str, object]:
     """Which tables and offsets the window came from; not part of its id."""
     from deltalake import DeltaTable
 
@@ -226,7 +226,7 @@ def _sweep(layout: Layout) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _canonical(content: Mapping[str, Any]) -> bytes:
+def _canonical(content: Mapping[str, object]) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -158,7 +157,7 @@ def _compare(name: str, count: _Count, served: Logged, rebuilt: Mapping[str, obj
     equal = sum(map(_same, ours, theirs)) if same_length else 0
     count.compared, count.equal = count.compared + number, count.equal + equal
     if equal < number and not count.example[0]:
-        shown: tuple[Any, Any] = (ours, theirs)
+        shown: tuple[object, object] = (ours, theirs)
         if same_length:
             shown = next(pair for pair in zip(ours, theirs, strict=True) if not _same(*pair))
         count.example = (served.request_id, _text(shown[0]), _text(shown[1]))

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from features.encoded import JsonObject
+
+if TYPE_CHECKING:
+    from freshrank.airflow import AirflowClient
 
 app = typer.Typer(help="Start and watch runs of the daily DAG.", no_args_is_help=True)
 
@@ -63,7 +68,7 @@ def wait(
     _show(answer, as_json, time.monotonic() - began)
 
 
-def _watch(airflow: Any, run_id: str, timeout_s: float) -> dict[str, Any]:
+def _watch(airflow: AirflowClient, run_id: str, timeout_s: float) -> JsonObject:
     from freshrank.airflow import STEPS
 
     tasks = airflow.wait(
@@ -74,7 +79,7 @@ def _watch(airflow: Any, run_id: str, timeout_s: float) -> dict[str, Any]:
     return {"run_id": run_id, "state": "success", "decision": decision, "steps": seconds}
 
 
-def _show(answer: dict[str, Any], as_json: bool, took: float) -> None:
+def _show(answer: JsonObject, as_json: bool, took: float) -> None:
     if as_json:
         print(json.dumps(answer))
         return

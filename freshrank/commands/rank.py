@@ -6,9 +6,14 @@ import json
 import math
 import time
 import unicodedata
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from features.encoded import JsonObject
+
+if TYPE_CHECKING:
+    from features.events import Scalar
 
 _BREAKING = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of a pair, ends of lines and paragraphs
 
@@ -40,7 +45,7 @@ def command(
     if wrong := [key for key, equals, _ in pairs if not equals]:
         raise UsageError("not key=value", field="--context", value=wrong[0], remedy="write --context zone=z1")
     settings = all_settings.load()
-    body: dict[str, Any] = {
+    body: JsonObject = {
         "user_id": user,
         "candidates": [*(item for item in (candidates or "").split(",") if item), *(candidate or [])],
         "context": {key: _scalar(value) for key, _, value in pairs},
@@ -65,7 +70,7 @@ def command(
     )
 
 
-def ask(url: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+def ask(url: str, body: JsonObject, timeout_s: float) -> JsonObject:
     """The gateway's answer to `POST /rank`.
 
     Args:
@@ -101,7 +106,7 @@ def ask(url: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
             "the gateway does not answer", field="gateway", value=url, remedy="run `freshrank up`"
         ) from error
     try:
-        answer: dict[str, Any] = response.json()
+        answer: JsonObject = response.json()
         if response.status_code == 200 and answer["items"] is not None:
             return answer
         detail = answer["error"]
@@ -129,7 +134,7 @@ def shown(text: str) -> str:
     )
 
 
-def _scalar(text: str) -> Any:
+def _scalar(text: str) -> Scalar:
     """A value as JSON where it is one that JSON can write again, else as text."""
     try:
         value = json.loads(text)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from typing import Any
 
+from features.encoded import JsonObject
 from features.publish import publish
 from features.record import Record
 from features.settings import KafkaSettings
@@ -70,7 +70,7 @@ class SimulatedDays:
         """
         return [request for request in self.simulation.requests(day) if request.time_us >= run_start(day)]
 
-    def answer(self, request: Asking, response: dict[str, Any]) -> list[Record]:
+    def answer(self, request: Asking, response: JsonObject) -> list[Record]:
         """What the user does with the list that came back.
 
         Args:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from features.encoded import JsonObject
 from features.errors import UnreachableError
 from features.proxies import trust_env
 from features.record import Record
@@ -75,7 +76,7 @@ class DemoTraffic:
     def __init__(
         self,
         url: str,
-        answer: Callable[[Any, dict[str, Any]], Iterable[Record]],
+        answer: Callable[[Any, JsonObject], Iterable[Record]],
         publish: Callable[[Sequence[Record]], None],
         log: Path,
         timeout_s: float = 10.0,
@@ -169,7 +170,7 @@ class DemoTraffic:
         request: Asking,
         began: float,
         status: int,
-        answer: dict[str, Any] | None = None,
+        answer: JsonObject | None = None,
         events: Sequence[Record] = (),
         ended: float | None = None,
     ) -> Answered:
@@ -194,7 +195,7 @@ class DemoTraffic:
         )
 
 
-def _body(request: Asking) -> dict[str, Any]:
+def _body(request: Asking) -> JsonObject:
     return {
         "user_id": request.user_id,
         "candidates": list(request.candidates),

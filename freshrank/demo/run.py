@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from features import atomic
+from features.encoded import JsonObject
 from features.errors import UnreachableError, UsageError
 from features.eventlog.dead import count as dead_letters
 from features.times import format_us, run_cut
@@ -62,7 +62,7 @@ class Done:
     wall_s: float
     peak_mb: float
     dead_letters: dict[str, int]
-    versions: dict[str, Any]
+    versions: JsonObject
     previews: dict[str, dict[str, list[str]]]
 
 
@@ -167,7 +167,7 @@ def preview(live: DemoTraffic, requests: Sequence[Asking], plan: DemoPlan) -> in
     return len(lists)
 
 
-def retrain(steps: Steps, name: str, day: str) -> dict[str, Any]:
+def retrain(steps: Steps, name: str, day: str) -> JsonObject:
     """Trigger the daily DAG for a day and wait for its end."""
     words = ("airflow", "trigger", "--date", day, "--wait")
     return steps.command(name, f"Airflow runs the daily retrain for {day}", *words, tell=True)

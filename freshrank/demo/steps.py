@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from features.encoded import JsonObject
 from features.errors import FreshrankError
 from freshrank.stack import processes
 
@@ -60,7 +61,7 @@ class Steps:
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 2)
         print(f"✓ {name} {self.seconds[name]:.1f} s: {said[-1] if said else 'done'}", file=sys.stderr, flush=True)
 
-    def command(self, name: str, what: str, *arguments: str, tell: bool = False) -> dict[str, Any]:
+    def command(self, name: str, what: str, *arguments: str, tell: bool = False) -> JsonObject:
         """Run `freshrank <arguments> --json` as a step.
 
         Args:

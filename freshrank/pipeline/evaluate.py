@@ -63,7 +63,7 @@ class Evaluated(StepResult):
         Raises:
             DataError: If a figure is missing, of another type, or not finite.
         """
-        figures, seconds = Figures.from_json(found), msgspec.convert(found.get("seconds", 0.0), type=float)
+        figures, seconds = Figures.from_json(dict(found)), msgspec.convert(found.get("seconds", 0.0), type=float)
         return cls(str(found["date"]), str(found["model"]), figures, seconds)
 
 

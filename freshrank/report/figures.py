@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import plotly.graph_objects as go
+
+from features.encoded import JsonObject
 
 COLOURS = {
     "popularity": "#c98b2b",
@@ -15,7 +16,7 @@ COLOURS = {
     "oracle, places unknown": "#9db0e0",
 }
 _SERIES = ("#1f6f5c", "#c98b2b", "#4a5fa5", "#b0483f", "#7a4b94", "#8a8f98")
-_LAYOUT: dict[str, Any] = {
+_LAYOUT: JsonObject = {
     "template": "plotly_white",
     "height": 350,
     "margin": {"l": 60, "r": 20, "t": 46, "b": 60},
@@ -26,7 +27,12 @@ _LAYOUT: dict[str, Any] = {
 
 
 def bars(
-    title: str, groups: Mapping[str, Mapping[str, float | None]], *, y: str, errors: Any = None, **layout: Any
+    title: str,
+    groups: Mapping[str, Mapping[str, float | None]],
+    *,
+    y: str,
+    errors: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
+    **layout: object,
 ) -> str:
     """Grouped bars.
 
@@ -59,7 +65,7 @@ def bars(
 
 
 def lines(
-    title: str, series: Mapping[str, tuple[Sequence[Any], Sequence[float]]], *, x: str, y: str, **layout: Any
+    title: str, series: Mapping[str, tuple[Sequence[object], Sequence[float]]], *, x: str, y: str, **layout: object
 ) -> str:
     """Lines through points.
 
@@ -156,6 +162,6 @@ def script() -> str:
     return str(get_plotlyjs())
 
 
-def _html(figure: go.Figure, title: str, **layout: Any) -> str:
+def _html(figure: go.Figure, title: str, **layout: object) -> str:
     figure.update_layout(**{**_LAYOUT, "title": {"text": title, **_LAYOUT["title"]}, **layout})
     return str(figure.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False}))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
+from features.encoded import JsonObject
 from features.labels.run import horizon_us
 from features.layout import Layout
 from features.times import run_cut
@@ -47,7 +47,7 @@ class Gathered:
 
     done: Done
     about: str
-    summary: dict[str, Any]
+    summary: JsonObject
     rows: list[Answered] = field(default_factory=list)
     listings: dict[str, Listing] = field(default_factory=dict)
     suspects: tuple[catalogue.Suspect, ...] = ()
@@ -115,17 +115,17 @@ def gather(done: Done) -> Gathered:
     return found
 
 
-def _window(layout: Layout, day: dt.date) -> dict[str, Any]:
+def _window(layout: Layout, day: dt.date) -> JsonObject:
     window = step(layout, day, "window")
     return {"id": window["window_id"], **{name: window[name] for name in ("days", "rows", "candidates")}}
 
 
-def _accuracy(alignment: dict[str, Any], task: str) -> dict[str, float] | None:
+def _accuracy(alignment: JsonObject, task: str) -> dict[str, float] | None:
     mine = alignment.get(task)
     return {kind: mine[kind] for kind in ("random", "same_category")} if mine else None
 
 
-def _delays(minutes: list[float]) -> dict[str, Any]:
+def _delays(minutes: list[float]) -> JsonObject:
     shares = {f"p{round(share * 100)}": lived.quantile(minutes, share) for share in (0.5, 0.85, 0.99)}
     under = {"under_30_minutes": sum(m < 30 for m in minutes) / len(minutes)} if minutes else {}
     return {"purchases": len(minutes), **shares, **under}
@@ -189,10 +189,10 @@ def _lived(found: Gathered, swap_rows: list[Answered]) -> None:
     }
 
 
-def _arms(found: Sequence[ExperimentOutcome], truth: Mapping[tuple[str, str], float]) -> dict[str, Any]:
+def _arms(found: Sequence[ExperimentOutcome], truth: Mapping[tuple[str, str], float]) -> JsonObject:
     """Arms by name, and their differences to the control where it is one of them; the demo runs one experiment."""
-    arms: dict[str, dict[str, Any]] = {}
-    differences: dict[str, dict[str, Any]] = {}
+    arms: dict[str, JsonObject] = {}
+    differences: dict[str, JsonObject] = {}
     for experiment in found:
         for arm in experiment.arms:
             arms[arm.name] = {**_figures(arm), "true_expected_purchases": truth.get((experiment.name, arm.name))}
@@ -204,7 +204,7 @@ def _arms(found: Sequence[ExperimentOutcome], truth: Mapping[tuple[str, str], fl
     return {"arms": arms, "differences": differences}
 
 
-def _figures(arm: ArmOutcome) -> dict[str, Any]:
+def _figures(arm: ArmOutcome) -> JsonObject:
     counts = {name: value for name, value in asdict(arm).items() if name != "name"}
     return {
         **counts,
@@ -214,7 +214,7 @@ def _figures(arm: ArmOutcome) -> dict[str, Any]:
     }
 
 
-def _parity(found: parity.Parity) -> dict[str, Any]:
+def _parity(found: parity.Parity) -> JsonObject:
     features = found.features
     return {
         "parity_max_abs": found.scores.max_abs,

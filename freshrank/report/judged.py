@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.encoded import JsonObject
 from trainer.evaluate.metrics import auc, calibration, log_loss
+
+if TYPE_CHECKING:
+    from trainer.runtime.encoding import Array
 
 _LOGIT = "_logit"
 
@@ -38,7 +42,7 @@ def with_oracle(scores: Path, truth: pa.Table | None) -> dict[str, npt.NDArray[n
     return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
 
 
-def figures(day: Mapping[str, npt.NDArray[Any]]) -> dict[str, dict[str, Any]]:
+def figures(day: Mapping[str, Array]) -> dict[str, JsonObject]:
     """AUC, log loss and calibration of everyone on all and new listings.
 
     Args:
@@ -49,7 +53,7 @@ def figures(day: Mapping[str, npt.NDArray[Any]]) -> dict[str, dict[str, Any]]:
     """
     everything = np.ones(len(day["label"]), bool)
     slices = {"all": everything, "new": day["new"].astype(bool), "uniform": day["uniform"].astype(bool)}
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, JsonObject] = {}
     for name, rows in slices.items():
         label = day["label"][rows]
         found[name] = {"candidates": int(rows.sum()), "positives": int(label.sum())}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from features.encoded import JsonObject
 from freshrank.demo.live import Answered
 
 
@@ -40,7 +40,7 @@ def quantile(values: Sequence[float], share: float) -> float | None:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
-def swap(rows: Sequence[Answered], experiment: str, arm: str) -> dict[str, Any]:
+def swap(rows: Sequence[Answered], experiment: str, arm: str) -> JsonObject:
     """What requesters saw of the swap.
 
     Args:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from features.encoded import JsonObject
 from freshrank.report import serving_sections as lived
 from freshrank.report import training_sections as learnt
 from freshrank.report.format import count, number
@@ -41,5 +40,5 @@ def sections(found: Gathered) -> list[ReportSection]:
     return [*made, lived.time(found)]
 
 
-def _last_gate(summary: dict[str, Any]) -> dict[str, Any]:
+def _last_gate(summary: JsonObject) -> JsonObject:
     return dict(summary["gates"].get(summary["days"][-1]) or {})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from features.encoded import JsonObject
 from freshrank.report import figures
 from freshrank.report.format import count, listing, number
 from freshrank.report.gather import Gathered
@@ -44,7 +44,7 @@ def lists(found: Gathered) -> ReportSection:
 def arms(found: Gathered) -> ReportSection:
     """The experiment's arms, realised and by the truth."""
     s = found.summary
-    arms: dict[str, dict[str, Any]] = s["arms"]
+    arms: dict[str, JsonObject] = s["arms"]
     rows = [
         [
             arm,

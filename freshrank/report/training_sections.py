@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from features.encoded import JsonObject
 from freshrank.analysis.listings import Listing
 from freshrank.report import figures
 from freshrank.report.format import count, listing, number
@@ -50,7 +50,7 @@ def events(found: Gathered) -> ReportSection:
 def quality(found: Gathered) -> ReportSection:
     """How well purchases are predicted, and what the gate said."""
     s = found.summary
-    evaluation: dict[str, dict[str, Any]] = s["evaluation"]
+    evaluation: dict[str, JsonObject] = s["evaluation"]
     who_is = _names(found)
     names = {"all": "all listings", "new": "new listings", "uniform": "uniformly ranked"}
     bars = {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from features import atomic
+from features.encoded import JsonObject
 from freshrank.demo.run import Done
 from freshrank.report import figures
 from freshrank.report.gather import Gathered, gather
@@ -13,7 +13,7 @@ from freshrank.report.page import render
 from freshrank.report.sections import loop, sections
 
 
-def write(done: Done) -> tuple[dict[str, Any], str]:
+def write(done: Done) -> tuple[JsonObject, str]:
     """Write the report of a demo.
 
     Args:
@@ -37,7 +37,7 @@ def write(done: Done) -> tuple[dict[str, Any], str]:
     return found.summary, table(found.summary)
 
 
-def table(summary: dict[str, Any]) -> str:
+def table(summary: JsonObject) -> str:
     """The summary's first figures as aligned lines."""
     wanted = (
         "events_ingested", "dead_letters", "requests", "cvr_auc", "cvr_auc_popularity", "cvr_auc_oracle",
@@ -54,7 +54,7 @@ def table(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1e-3 else f"{value:,.4f}".rstrip("0").rstrip(".")
     if isinstance(value, dict):

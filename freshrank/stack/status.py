@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from features.errors import FreshrankError, NotReadyError, UnreachableError, UsageError
 from freshrank.checkout import find_checkout
@@ -75,7 +76,11 @@ def status(settings: Settings) -> list[Status]:
 
 
 def _status(
-    settings: Settings, server: Server, states: dict[str, Any], memory: dict[str, float], ages: dict[str, float]
+    settings: Settings,
+    server: Server,
+    states: Mapping[str, Mapping[str, object]],
+    memory: dict[str, float],
+    ages: dict[str, float],
 ) -> Status:
     row = Status(server.name, "ready", server.address(settings))
     if server.is_external(settings):

@@ -45,7 +45,7 @@ class Supervisor:
         self.socket = self.run / "supervisor.sock"
         self.identity = processes.stack_id(settings.layout.root)
 
-    def _call(self, method: str, *arguments: Any) -> Any:
+    def _call(self, method: str, *arguments: object) -> Any:
         """Ask it something, on a connection that is closed afterwards."""
         from supervisor.xmlrpc import SupervisorTransport
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -166,7 +165,7 @@ def _told(health: Health, *, blocking: bool) -> dict[str, dict[str, str]]:
 def _add_errors(app: FastAPI, metrics: Metrics) -> None:
     """Every refusal has the same body, whoever refuses."""
 
-    def answer(status: int, body: dict[str, Any], headers: Any = None) -> JSONResponse:
+    def answer(status: int, body: dict[str, object], headers: Mapping[str, str] | None = None) -> JSONResponse:
         metrics.requests.labels(str(status)).inc()
         return JSONResponse(body, status_code=status, headers=headers)
 

@@ -8,9 +8,10 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from features.dictionary import Level
+from features.encoded import JsonObject
 from features.errors import FreshrankError, UsageError
 from features.events import LAST_US, SCHEMA_VERSION, Impression, Shown, impression_id
 from features.times import HOUR, format_us, parse_us
@@ -172,7 +173,7 @@ class Ranker:
         self,
         alias: str,
         snapshot: ServingSnapshot,
-        columns: Mapping[str, Any],
+        columns: JsonObject,
         fetched: Fetched,
         event_us: int,
         began: float,
@@ -189,7 +190,7 @@ class Ranker:
         return Ranked(placed, POPULARITY if fallback or alias == POPULARITY else MODEL, scored, fallback)
 
     async def _score(
-        self, alias: str, snapshot: ServingSnapshot, columns: Mapping[str, Any], began: float
+        self, alias: str, snapshot: ServingSnapshot, columns: JsonObject, began: float
     ) -> tuple[Sequence[float] | None, tuple[ServedBundle, Version] | None]:
         start = time.monotonic()
         for attempt in range(2):
@@ -220,7 +221,7 @@ class Ranker:
         request_id: str,
         event_us: int,
         experiments: dict[str, str],
-        columns: Mapping[str, Any],
+        columns: JsonObject,
         fetched: Fetched,
         ranked: Ranked,
     ) -> None:
@@ -273,7 +274,7 @@ def price_minor(price: float | None) -> int | None:
     return round(price) if price is not None and math.isfinite(price) else None
 
 
-def seen_columns(columns: Mapping[str, Any], levels: Mapping[str, Level], shown: Sequence[int]) -> dict[str, Any]:
+def seen_columns(columns: JsonObject, levels: Mapping[str, Level], shown: Sequence[int]) -> JsonObject:
     """The columns that an impression logs: those of candidates for the shown ones, in the list's order.
 
     Args:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from features.encoded import JsonObject
 
 YOUNG_HOURS = 24.0
 
@@ -64,15 +65,13 @@ def best(scores: Sequence[float], length: int, young: Sequence[bool], slots: int
     return [Placed(index, scores[index], 1.0) for index in shown]
 
 
-def popularity(columns: Mapping[str, Any], candidates: int) -> list[float]:
+def popularity(columns: JsonObject, candidates: int) -> list[float]:
     """Scores where no model can answer: purchases of the last seven days; ties keep the order of the request."""
     purchases = columns.get("i_purchases_7d") or [None] * candidates
     return [float(count or 0.0) for count in purchases]
 
 
-def young_listings(
-    columns: Mapping[str, Any], candidates: int, unknown: Sequence[bool], since_cut_h: float
-) -> list[bool]:
+def young_listings(columns: JsonObject, candidates: int, unknown: Sequence[bool], since_cut_h: float) -> list[bool]:
     """Which candidates were first listed within a day of the request.
 
     Args:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from features.encoded import JsonObject
 from features.errors import DataError, FreshrankError
 from features.layout import Layout
 from serving.inputs import ServedInput, request_inputs
@@ -76,7 +77,7 @@ class Scores:
         self._client: Any = grpc.InferenceServerClient(url, channel_args=channel_args(url))
 
     async def score(
-        self, served: ServedBundle, version: Version, columns: Mapping[str, Any], timeout_s: float
+        self, served: ServedBundle, version: Version, columns: JsonObject, timeout_s: float
     ) -> Sequence[float]:
         """Logits of the candidates.
 

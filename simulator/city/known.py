@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from features.encoded import JsonObject
 from features.layout import Layout
 from simulator.city.config import CityConfig
 from simulator.city.truth import Truth, expected_purchases
@@ -43,7 +43,7 @@ class Known:
             if request in self.relevance
         }
 
-    def paired(self, lists: Mapping[str, Mapping[str, Sequence[str]]], treatment: str, control: str) -> dict[str, Any]:
+    def paired(self, lists: Mapping[str, Mapping[str, Sequence[str]]], treatment: str, control: str) -> JsonObject:
         """Expected purchases of every arm's list for the same requests, and of the oracle's.
 
         Args:
@@ -88,7 +88,7 @@ class Known:
         """
         dirty = [item in self.dirty for item, _ in suspects]
         wrong = ["wrong" in self.dirty.get(item, "") for item, _ in suspects]
-        found: dict[str, Any] = {
+        found: JsonObject = {
             "listings": len(dirty),
             "dirty_share": float(np.mean(dirty)),
             "wrong_share": float(np.mean(wrong)),

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from features.encoded import JsonObject
 from features.errors import UsageError
 from features.layout import Layout
 from features.record import Record
@@ -119,9 +120,9 @@ def _config(options: Sequence[str], small: bool) -> CityConfig:
     return read(CityConfig, (SMALL if small else {}) | _nested(options), prefix="city.", text=True)
 
 
-def _nested(options: Sequence[str]) -> dict[str, Any]:
+def _nested(options: Sequence[str]) -> JsonObject:
     """`a.b=c` as `{"a": {"b": "c"}}`, unknown names refused."""
-    values: dict[str, Any] = {}
+    values: JsonObject = {}
     for option in options:
         name, equals, value = option.partition("=")
         kind: Any = CityConfig()

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 
 from features.dictionary import Column, read
 from features.errors import NotReadyError
-from trainer.runtime.encoding import HISTORY_ITEMS, I64, Level, Raw
+from trainer.runtime.encoding import HISTORY_ITEMS, I64, Array, Level, Raw
 
 LABELS = {"cvr": "purchased", "ctr": "clicked"}
 KEYS = ("request_id", "event_time", "mature", "policy")
@@ -35,7 +34,7 @@ class Chunk:
     rows: pa.RecordBatch
     levels: Mapping[str, Level]
 
-    def column(self, name: str) -> npt.NDArray[Any]:
+    def column(self, name: str) -> Array:
         """Values of a column, lists flattened: objects for strings, numbers otherwise (null: NaN)."""
         return values(self.rows.column(name))
 
@@ -65,7 +64,7 @@ class Window:
                 "no window", field="window", value=str(folder), remedy="run `freshrank window build --date …` first"
             )
         self.folder = folder
-        self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        self.manifest: dict[str, object] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         self.columns = read(folder)
         self.training = sorted((folder / "requests").glob("*.parquet"))
         self.evaluation = sorted((folder / "eval").glob("*.parquet"))

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -109,7 +108,7 @@ def _others(listings: list[Raw], categories: list[str], same: bool) -> list[tupl
     return pairs
 
 
-def _sha(listing: Raw, column: str) -> Any:
+def _sha(listing: Raw, column: str) -> object:
     return listing.columns[column][0]
 
 

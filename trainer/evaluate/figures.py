@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from features.encoded import JsonObject
 from features.errors import DataError
 from trainer.evaluate.metrics import Interval
 
@@ -94,12 +95,12 @@ class Alignment:
     products: int
     of: Mapping[str, Matching]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """As JSON: `products`, and a block a task."""
         return {"products": self.products, **{task: asdict(found) for task, found in self.of.items()}}
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Alignment:
+    def from_json(cls, found: JsonObject) -> Alignment:
         """Read what `to_json` wrote."""
         of = {
             str(task): Matching(
@@ -136,14 +137,14 @@ class Figures:
     over: Mapping[str, Comparison]
     alignment: Alignment | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """As JSON: `slices.<slice>` has the counts and a block a role, `over_<role>` the differences of the AUC and
         `log_loss_over_<role>` those of the log loss.
 
         Raises:
             DataError: If a figure is not finite: JSON has no word for it, and no gate could judge it.
         """
-        found: dict[str, Any] = {
+        found: JsonObject = {
             "task": self.task,
             "window": self.window,
             "bundles": dict(self.bundles),
@@ -158,7 +159,7 @@ class Figures:
         return found
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Figures:
+    def from_json(cls, found: JsonObject) -> Figures:
         """Read what `to_json` wrote; what else it holds is left aside.
 
         Raises:
@@ -184,11 +185,11 @@ class Figures:
             ) from error
 
 
-def _flat(one: DaySlice) -> dict[str, Any]:
+def _flat(one: DaySlice) -> JsonObject:
     return {**{name: getattr(one, name) for name in COUNTS}, **{role: asdict(found) for role, found in one.of.items()}}
 
 
-def _slice(found: Mapping[str, Any]) -> DaySlice:
+def _slice(found: JsonObject) -> DaySlice:
     of = {
         str(role): Quality(**{f.name: _number(block[f.name]) for f in fields(Quality)})
         for role, block in found.items()
@@ -198,7 +199,7 @@ def _slice(found: Mapping[str, Any]) -> DaySlice:
     return DaySlice(**counts, of=of)
 
 
-def _comparison(found: Mapping[str, Any], role: str) -> Comparison:
+def _comparison(found: JsonObject, role: str) -> Comparison:
     return Comparison(_read(found[f"over_{role}"]), _read(found[f"log_loss_over_{role}"]))
 
 
@@ -206,7 +207,7 @@ def _intervals(found: Mapping[str, Interval | None]) -> dict[str, dict[str, floa
     return {name: None if interval is None else asdict(interval) for name, interval in found.items()}
 
 
-def _read(found: Mapping[str, Any]) -> dict[str, Interval | None]:
+def _read(found: JsonObject) -> dict[str, Interval | None]:
     return {
         str(name): None if one is None else Interval(float(one["value"]), float(one["low"]), float(one["high"]))
         for name, one in found.items()
@@ -217,7 +218,7 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _refuse_what_is_not_finite(found: Mapping[str, Any]) -> None:
+def _refuse_what_is_not_finite(found: JsonObject) -> None:
     for path, value in _numbers(found):
         if not math.isfinite(value):
             raise DataError(
@@ -228,7 +229,7 @@ def _refuse_what_is_not_finite(found: Mapping[str, Any]) -> None:
             )
 
 
-def _numbers(found: Any, path: str = "") -> Iterator[tuple[str, float]]:
+def _numbers(found: object, path: str = "") -> Iterator[tuple[str, float]]:
     if isinstance(found, Mapping):
         for key, value in found.items():
             yield from _numbers(value, f"{path}.{key}" if path else str(key))

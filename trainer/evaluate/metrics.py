@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from features.errors import DataError
+
+if TYPE_CHECKING:
+    from trainer.runtime.encoding import Array
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -65,7 +68,7 @@ def auc(score: npt.NDArray[np.generic], label: npt.NDArray[np.generic], weight: 
 class _Auc:
     """AUC of fixed scores under changing weights: sorted once, then linear."""
 
-    def __init__(self, score: npt.NDArray[Any], label: npt.NDArray[Any]) -> None:
+    def __init__(self, score: Array, label: Array) -> None:
         finite("score", score)
         finite("label", label)
         self.order = np.argsort(score, kind="stable")
@@ -117,7 +120,7 @@ def log_loss(logit: npt.NDArray[np.generic], label: npt.NDArray[np.generic]) -> 
     return float(np.mean(_cross_entropy(logit, label))) if len(logit) else None
 
 
-def _cross_entropy(logit: npt.NDArray[Any], label: npt.NDArray[Any]) -> F64:
+def _cross_entropy(logit: Array, label: Array) -> F64:
     """Binary cross-entropy of each logit, [n]."""
     finite("logit", logit)
     finite("label", label)

@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from features import atomic
 from features.database import connect
@@ -190,7 +190,7 @@ def _write(
     indexed = [field for field in fields if not isinstance(field, Embedded)]
     embedded = [field for field in fields if isinstance(field, Embedded)]
 
-    def new(part: str, kind: Any, *shape: int) -> Any:
+    def new(part: str, kind: DTypeLike, *shape: int) -> Any:
         return np.lib.format.open_memmap(work / f"{split}.{part}.npy", "w+", kind, shape)
 
     # A map of no width cannot exist: an absent part keeps one column that nobody reads.

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from features import atomic
+from features.encoded import JsonObject
 from features.errors import UsageError
 from trainer.flat.dataset import read_dataset
 from trainer.flat.recipe import read_recipe
@@ -33,7 +33,7 @@ def run(
     *,
     cache: Path | None = None,
     say: Callable[[str], None] = _stderr,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Encode the set where it is not yet, train, restore the best epoch, score the test split.
 
     Doing it again with the same files, recipe and seed gives the result that is there.
@@ -76,7 +76,7 @@ def run(
     run_id = hashlib.sha256(facts.encode()).hexdigest()[:16]
     done = out / "result.json"
     if done.is_file():
-        before: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+        before: JsonObject = json.loads(done.read_text(encoding="utf-8"))
         if before.get("run") == run_id:
             say(f"{done} is there already, from the same files and recipe")
             return before
@@ -104,7 +104,7 @@ def run(
     prepared = time.perf_counter()
     epochs, best_epoch = fit.run(encoded)
     test, valid = fit.score(encoded.split("test")), epochs[best_epoch - 1]
-    result: dict[str, Any] = {
+    result: JsonObject = {
         "model": model,
         "auc": test.auc,
         "logloss": _finite(test.logloss),

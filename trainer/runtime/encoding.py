@@ -21,6 +21,7 @@ from torch import Tensor
 
 from trainer.runtime.models import schema as models
 
+Array = npt.NDArray[Any]  # of any type of values: numbers or texts
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
 Level = Literal["request", "candidate", "buys", "behaviours"]
@@ -79,7 +80,7 @@ class Raw:
         levels: Column → what there is one value of.
     """
 
-    columns: Mapping[str, npt.NDArray[Any]]
+    columns: Mapping[str, Array]
     counts: Mapping[str, I64]
     levels: Mapping[str, Level]
 
@@ -100,7 +101,7 @@ class Items:
     text_sha: Sequence[str]
     image_sha: Sequence[str]
 
-    def rows(self, items: npt.NDArray[Any]) -> I64:
+    def rows(self, items: Array) -> I64:
         """Rows of items, [N]; 0 where unknown."""
         return lookup(self.row, items)
 
@@ -120,8 +121,8 @@ class Encoded:
 
     ids: dict[str, Tensor]
     counts: dict[str, Tensor]
-    candidate_text: npt.NDArray[Any]
-    candidate_image: npt.NDArray[Any]
+    candidate_text: Array
+    candidate_image: Array
     history_items: dict[str, I64]
     labels: dict[str, Tensor] = field(default_factory=dict)
 
@@ -131,13 +132,13 @@ def history_level(name: str) -> Level:
     return "buys" if name == "buys" else "behaviours"
 
 
-def lookup(vocabulary: Mapping[str, int], values: npt.NDArray[Any]) -> I64:
+def lookup(vocabulary: Mapping[str, int], values: Array) -> I64:
     """Indices of values, 0 where a value is missing or unknown."""
     get = vocabulary.get
     return np.fromiter((get(value, 0) for value in values.tolist()), np.int64, len(values))
 
 
-def bucketise(edges: F32, values: npt.NDArray[Any]) -> I64:
+def bucketise(edges: F32, values: Array) -> I64:
     """Bucket + 1 of numbers, 0 where missing. A value equal to an edge falls above it."""
     x = np.asarray(values, dtype=np.float64).astype(np.float32)
     return np.where(np.isfinite(x), np.searchsorted(edges, x, side="right") + 1, 0).astype(np.int64)
@@ -262,7 +263,7 @@ class Encoding:
             history_items=history,
         )
 
-    def _indices(self, f: Field, values: npt.NDArray[Any]) -> I64:
+    def _indices(self, f: Field, values: Array) -> I64:
         if f.kind == "category":
             return lookup(self.vocabularies[f.table], values)
         if f.kind == "code":

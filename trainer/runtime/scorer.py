@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from trainer.runtime.content import ContentSource, TokenSource
-from trainer.runtime.encoding import Encoding, Items, Level, Raw
+from trainer.runtime.encoding import Array, Encoding, Items, Level, Raw
 from trainer.runtime.errors import BundleError
 from trainer.runtime.lookup import Lookup, assemble
 from trainer.runtime.models.batch import Batch
@@ -23,10 +23,10 @@ from trainer.runtime.models.recipe import load
 from trainer.runtime.models.registry import bundled_class
 from trainer.runtime.tokens import TokenReader
 
-Inputs = Mapping[str, npt.NDArray[Any]]
+Inputs = Mapping[str, Array]
 
 FORMAT = 3  # of a bundle; counted up when a runtime could not read those before
-DTYPES: dict[str, Any] = {"float": np.float32, "int64": np.int64, "string": object}
+DTYPES: dict[str, npt.DTypeLike] = {"float": np.float32, "int64": np.int64, "string": object}
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Scorer:
 
     def raw(self, inputs: Inputs) -> Raw:
         """Raw columns of one request from the inputs of `score`."""
-        columns: dict[str, npt.NDArray[Any]] = {}
+        columns: dict[str, Array] = {}
         sizes: dict[str, int] = {}
         for spec in self.inputs:
             if spec.name not in inputs:
@@ -187,9 +187,9 @@ def read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def as_inputs(raw: Raw, inputs: list[Input]) -> dict[str, npt.NDArray[Any]]:
+def as_inputs(raw: Raw, inputs: list[Input]) -> dict[str, Array]:
     """The inputs of `Scorer.score` that carry raw columns of one request: what the gateway sends for it."""
-    found: dict[str, npt.NDArray[Any]] = {}
+    found: dict[str, Array] = {}
     for spec in inputs:
         values = raw.columns[spec.column]
         if spec.kind == "string":
@@ -226,7 +226,7 @@ def load_tables(folder: Path, lookup: Lookup) -> None:
                     lookup.weight(space, t.table).copy_(weights[t.table])
 
 
-def _strings(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _strings(values: Array) -> Array:
     """Values as objects: str, or None where empty."""
     found = np.empty(len(values), dtype=object)
     for place, value in enumerate(values.tolist()):

@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from trainer.runtime.errors import TokensError
 from trainer.runtime.models.schema import ContentWidths
+
+if TYPE_CHECKING:
+    from trainer.runtime.encoding import Array
 
 I64 = npt.NDArray[np.int64]
 F16 = npt.NDArray[np.float16]
@@ -69,7 +72,7 @@ class TokenReader:
         return _take(self._image, rows), _take(self._image_global, rows)
 
 
-def _map(path: Path, kind: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def _map(path: Path, kind: str, shape: tuple[int, ...]) -> Array:
     size = int(np.prod(shape)) * np.dtype(kind).itemsize
     if not path.exists() or path.stat().st_size < size:
         raise TokensError(
@@ -81,7 +84,7 @@ def _map(path: Path, kind: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     return np.memmap(path, dtype=kind, mode="r", shape=shape) if size else np.empty(shape, kind)
 
 
-def _take(array: npt.NDArray[Any], rows: I64) -> npt.NDArray[Any]:
+def _take(array: Array, rows: I64) -> Array:
     taken = np.zeros((len(rows), *array.shape[1:]), dtype=array.dtype)
     have = rows >= 0
     taken[have] = array[rows[have]]

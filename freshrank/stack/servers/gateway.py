@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from features.encoded import JsonObject
 from features.errors import NotReadyError
 from features.proxies import trust_env
 from freshrank.stack import addresses
@@ -50,7 +51,7 @@ class Gateway(Server):
         """Ask `/healthz`: what it cannot follow is not its start's concern."""
         self._health(settings)
 
-    def _health(self, settings: Settings) -> dict[str, Any]:
+    def _health(self, settings: Settings) -> JsonObject:
         import httpx
 
         url = self.address(settings)

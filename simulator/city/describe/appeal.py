@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from simulator.city.describe.record import BASE
+from simulator.city.describe.record import BASE, Array, Columns
 
 FOLDS = 5
 CHUNK = 8192
 PROFILE = [BASE.index(name) for name in ("income", "age_band", "household")]
 MEAN, SPREAD = np.array([1.0, 1.5, 2.46]), np.array([0.74, 1.12, 1.23])
-Array = NDArray[Any]
 
 
 def personal_appeal(
-    vectors: Array, rows_of: list[Array], sets: tuple[dict[str, Any], ...], residual: Array, weight: Array, seed: int
+    vectors: Array, rows_of: list[Array], sets: tuple[Columns, ...], residual: Array, weight: Array, seed: int
 ) -> list[Array]:
     """Fit on the first set, predict all.
 

@@ -6,7 +6,6 @@ import hashlib
 import io
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,7 +112,7 @@ def _decoded(data: bytes) -> Image:
     return photo
 
 
-def _mean(tokens: Any, length: Any) -> Vectors:
+def _mean(tokens: NDArray[np.generic], length: NDArray[np.integer]) -> Vectors:
     total = tokens.astype(np.float32).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(length[:, None] > 0, total / length[:, None], np.nan), dtype=np.float32)

@@ -5,8 +5,6 @@ Made from purchases, clicks and impressions of days before. Shape suffixes: B re
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,7 +51,7 @@ def features(city: City, counts: ShopCounts, block: DayPlan, slots: Ints) -> tup
     shop, brand = listings.shop[slots], listings.brand[slots]
     variety, origin = listings.variety[slots], listings.origin[slots]
 
-    def rate(hits: Any, looks: Any, prior: float, weight: float) -> Any:
+    def rate(hits: NDArray[np.float64], looks: NDArray[np.float64], prior: float, weight: float) -> NDArray[np.float64]:
         return (hits + prior * weight) / (looks + weight)
 
     ctr, cvr = 0.2, 0.07  # of what is looked at
@@ -94,7 +92,7 @@ def features(city: City, counts: ShopCounts, block: DayPlan, slots: Ints) -> tup
     )  # fmt: skip
     assert len(base) == len(BASE) and len(hidden) == len(TRUE)
 
-    def stacked(columns: tuple[Any, ...]) -> Table:
+    def stacked(columns: tuple[NDArray[np.generic], ...]) -> Table:
         return np.stack([np.broadcast_to(one, shape) for one in columns], axis=2).astype(np.float32)
 
     return stacked(base), stacked(hidden)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from features.encoded import JsonObject
 from features.settings import ContentSettings
 from simulator.city.catalogue import PhotoStore
 from simulator.city.choice import examination
@@ -20,7 +20,7 @@ from simulator.city.describe.record import Recorder, run
 def measure(
     config: CityConfig, seed: int, settings: ContentSettings | None, cache: Path, threads: int = 1,
     photos: PhotoStore | None = None,
-) -> tuple[dict[str, Any], Recorder]:  # fmt: skip
+) -> tuple[JsonObject, Recorder]:  # fmt: skip
     """Live the city and measure it.
 
     Args:
@@ -50,7 +50,7 @@ def measure(
     return figures, recorder
 
 
-def _behaviour(recorder: Recorder) -> dict[str, Any]:
+def _behaviour(recorder: Recorder) -> JsonObject:
     config = recorder.config
     delays = np.concatenate(recorder.delays)
     looks, clicks, bought = recorder.places
@@ -82,7 +82,7 @@ def _behaviour(recorder: Recorder) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _catalogue(recorder: Recorder) -> dict[str, Any]:
+def _catalogue(recorder: Recorder) -> JsonObject:
     seen = list(recorder.seen.values())
     kinds = Counter(one.dirt_text or "" for one in seen) + Counter(one.dirt_photo or "" for one in seen)
     kinds.pop("", None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +11,9 @@ from numpy.typing import NDArray
 from simulator.city.choice import examination
 from simulator.city.describe.appeal import FOLDS, personal_appeal
 from simulator.city.describe.content import ContentVectors
-from simulator.city.describe.record import BASE, CATEGORICAL, TRUE, Recorder, Seen
+from simulator.city.describe.record import BASE, CATEGORICAL, TRUE, Array, Columns, Recorder, Seen
 
 Table = NDArray[np.float32]
-Array = NDArray[Any]
 TEXT_PARTS, IMAGE_PARTS = 24, 32
 
 
@@ -108,7 +106,7 @@ def modality(vectors: Table, keep: int, declared: Array, looks: Array, sold: Arr
     return Modality(wide, parts, within.astype(np.float32), appeal, odds)
 
 
-def profile_columns(recorder: Recorder, content: ContentVectors, kind: Modality, rows: dict[str, Any]) -> Table:
+def profile_columns(recorder: Recorder, content: ContentVectors, kind: Modality, rows: Columns) -> Table:
     """Likeness of candidates to what the shopper bought before the day: in the category, and overall; [R, 4]."""
     width = kind.within.shape[1]
     declared = np.array([recorder.seen[int(serial)].declared for serial in content.serials])
@@ -140,9 +138,7 @@ def profile_columns(recorder: Recorder, content: ContentVectors, kind: Modality,
     return out
 
 
-def content_columns(
-    recorder: Recorder, content: ContentVectors, kind: Modality, rows: dict[str, Any]
-) -> tuple[Table, Array]:
+def content_columns(recorder: Recorder, content: ContentVectors, kind: Modality, rows: Columns) -> tuple[Table, Array]:
     """Columns of one modality for rows, and the rows of their listings."""
     at = content.rows(rows["serial"])
     declared = np.array([recorder.seen[int(serial)].declared for serial in content.serials])
@@ -240,7 +236,7 @@ def compare(recorder: Recorder, content: ContentVectors | None, seed: int, threa
 def _extra(
     recorder: Recorder,
     content: ContentVectors,
-    sets: tuple[dict[str, Any], ...],
+    sets: tuple[Columns, ...],
     residual: Array,
     weight: Array,
     seed: int,
@@ -267,9 +263,7 @@ def _extra(
     return extra
 
 
-def _judge(
-    recorder: Recorder, scores: dict[str, tuple[Array, Array]], test: dict[str, Any], rank: dict[str, Any]
-) -> Learnt:
+def _judge(recorder: Recorder, scores: dict[str, tuple[Array, Array]], test: Columns, rank: Columns) -> Learnt:
     young = test["young"]
     auc = {
         name: {

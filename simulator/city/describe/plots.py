@@ -5,20 +5,24 @@ from __future__ import annotations
 import io
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from features import atomic
+from features.encoded import JsonObject
 from simulator.city.describe.record import Recorder
 from simulator.city.painter import paint
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MODELS = ("popularity", "ids", "ids+text", "ids+image", "ids+text+image", "true attributes",
           "true attributes, 10x data", "oracle")  # fmt: skip
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#a0aec0"
 
 
-def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
+def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -28,7 +32,7 @@ def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, 
     return pyplot.subplots(rows, columns, figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Any, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     from matplotlib import pyplot
 
     out = io.BytesIO()
@@ -37,7 +41,7 @@ def _save(figure: Any, path: Path) -> None:
     atomic.write_bytes(path, out.getvalue())
 
 
-def behaviour(figures: dict[str, Any], path: Path) -> None:
+def behaviour(figures: JsonObject, path: Path) -> None:
     """Position, rates, repeat purchases, tail, delays, ages of one seed."""
     figure, axes = _figure(2, 3, 10, 5.4)
     position = figures["position"]
@@ -77,7 +81,7 @@ def behaviour(figures: dict[str, Any], path: Path) -> None:
     _save(figure, path)
 
 
-def learnable(seeds: list[dict[str, Any]], path: Path) -> None:
+def learnable(seeds: list[JsonObject], path: Path) -> None:
     """AUC by information, and purchases a request by ranking, means over seeds with their range."""
     figure, axes = _figure(1, 2, 10, 3.6)
     names = [name for name in MODELS if all(name in one["auc"] for one in seeds)]
@@ -102,7 +106,7 @@ def learnable(seeds: list[dict[str, Any]], path: Path) -> None:
     _save(figure, path)
 
 
-def mechanisms(seeds: list[dict[str, Any]], path: Path) -> None:
+def mechanisms(seeds: list[JsonObject], path: Path) -> None:
     """How much of the oracle's AUC hangs on each mechanism."""
     names = list(seeds[0]["without"])
     values = np.array([[one["without"][name] for name in names] for one in seeds])

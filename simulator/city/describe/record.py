@@ -11,20 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from features.record import Record
 from simulator.city import draws
-from simulator.city.answers import answer
+from simulator.city.answers import Answers, answer
 from simulator.city.catalogue import PhotoStore
 from simulator.city.choice import Chances, examination
 from simulator.city.config import CityConfig, Strengths
 from simulator.city.describe.counts import ShopCounts
 from simulator.city.describe.features import BASE, CATEGORICAL, TRUE, Table, features
-from simulator.city.draws import Floats, Ints
+from simulator.city.draws import Floats, Ints, Keys
 from simulator.city.photo import PhotoSpec
 from simulator.city.plan import DayPlan
 from simulator.city.policy import Lists
 from simulator.city.simulate import City
 
 __all__ = ["BASE", "CATEGORICAL", "TRUE", "Recorder", "Rows", "Seen", "run"]
+
+Array = NDArray[Any]  # of any type of values
+Columns = dict[str, Array]
 
 
 @dataclass
@@ -42,7 +46,7 @@ class Rows:
     purchase: list[Floats] = field(default_factory=list)  # probability at the position
     young: list[NDArray[np.bool_]] = field(default_factory=list)
 
-    def joined(self) -> dict[str, Any]:
+    def joined(self) -> Columns:
         """One array a column."""
         return {name: np.concatenate(parts) for name, parts in vars(self).items() if parts}
 
@@ -129,11 +133,11 @@ class Recorder(City):
             self.counts.add_looks(listings, *block)
         super()._close()
 
-    def _keys(self, block: DayPlan) -> Any:
+    def _keys(self, block: DayPlan) -> Keys:
         keys = super()._keys(block)
         return keys if self._salt == 0 else draws.combine(keys, np.uint64(self._salt * 7919))
 
-    def _log(self, block: DayPlan, wanted: bool) -> tuple[list[Any], list[Any]]:
+    def _log(self, block: DayPlan, wanted: bool) -> tuple[list[Record], list[Record]]:
         """As the city's, and the block is recorded."""
         day = self._day or 0
         if not 0 <= day <= self.window:
@@ -179,7 +183,7 @@ class Recorder(City):
             self.without.setdefault(mechanism.name, []).append(chances.relevance.ravel())
         self.choice.config = self.config
 
-    def _keep_answers(self, block: DayPlan, day: int, shown: Ints, lists: Lists, looked: Floats, done: Any) -> None:
+    def _keep_answers(self, block: DayPlan, day: int, shown: Ints, lists: Lists, looked: Floats, done: Answers) -> None:
         rows, columns = np.nonzero(done.purchased)
         listings = self.catalogue.listings
         self._bought[self._names(block[:1])[0]] = (

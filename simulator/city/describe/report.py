@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
+from features.encoded import JsonObject
 from simulator.city.config import CityConfig
 from simulator.city.describe.plots import MODELS
 
-Seeds = list[dict[str, Any]]
+Seeds = list[JsonObject]
 
 
 def spread(values: list[float], digits: int = 3) -> str:
@@ -29,7 +29,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-def _each(seeds: Seeds, pick: Callable[[dict[str, Any]], float], digits: int = 3) -> str:
+def _each(seeds: Seeds, pick: Callable[[JsonObject], float], digits: int = 3) -> str:
     return spread([pick(one) for one in seeds], digits)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from trainer.runtime.errors import FieldError
 from trainer.runtime.models.ranges import Fraction, Range, Rate, Weight
@@ -104,7 +104,7 @@ def load(kind: type[R], values: Mapping[str, object] | None = None) -> R:
     return _changed(kind(), values or {})
 
 
-def plain(recipe: BaseRecipe) -> dict[str, Any]:
+def plain(recipe: BaseRecipe) -> dict[str, object]:
     """The mapping from which `load` makes an equal recipe; it holds JSON's types alone."""
     return {f.name: _plain(getattr(recipe, f.name)) for f in fields(recipe)}
 
@@ -123,7 +123,7 @@ def _changed(default: R, values: Mapping[str, object], prefix: str = "") -> R:
         raise RecipeError(error.what, field=field, value=error.value, remedy=error.remedy) from None
 
 
-def _like(default: object, value: object, prefix: str) -> Any:
+def _like(default: object, value: object, prefix: str) -> object:
     if isinstance(default, BaseRecipe) and isinstance(value, Mapping):
         return _changed(default, value, prefix)
     return _tuples(value) if isinstance(default, tuple) else value
@@ -141,7 +141,7 @@ def _plain(value: object) -> object:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _marked(hint: Any) -> tuple[type, Range] | None:
+def _marked(hint: object) -> tuple[type, Range] | None:
     """The type of the numbers that a type marks, at whatever depth, and their range."""
     args = get_args(hint)
     if get_origin(hint) is Annotated:
@@ -149,7 +149,7 @@ def _marked(hint: Any) -> tuple[type, Range] | None:
     return next((found for arg in args if (found := _marked(arg)) is not None), None)
 
 
-def _check(place: str, value: Any, number: type, wanted: Range) -> None:
+def _check(place: str, value: object, number: type, wanted: Range) -> None:
     whole = number is int
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         remedy = f"use {'a whole number' if whole else 'a number'}, {wanted}"
@@ -158,7 +158,7 @@ def _check(place: str, value: Any, number: type, wanted: Range) -> None:
         raise RecipeError("out of range", field=place, value=value, remedy=f"use {wanted}")
 
 
-def _leaves(place: str, value: object) -> Iterator[tuple[str, Any]]:
+def _leaves(place: str, value: object) -> Iterator[tuple[str, object]]:
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _leaves(f"{place}.{key}", item)
