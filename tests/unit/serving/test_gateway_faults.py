@@ -80,7 +80,8 @@ def bundle(layout: Layout, name: str) -> None:
     """A bundle's folder, as far as a gateway reads it."""
     folder = layout.bundle(name)
     folder.mkdir(parents=True)
-    info = '{"inputs": [{"name": "cand__item_id", "kind": "string", "column": "cand_item"}], "outputs": ["cvr_logit"]}'
+    item = '{"name": "cand__item_id", "kind": "string", "column": "cand_item", "level": "candidate"}'
+    info = f'{{"inputs": [{item}], "outputs": ["cvr_logit"]}}'
     (folder / "bundle.json").write_text(info, encoding="utf-8")
     (folder / "manifest.json").write_text(f'{{"feature_service": "{SERVICE}"}}', encoding="utf-8")
 
