@@ -177,7 +177,7 @@ def test_where_nothing_is_held_out_the_newest_weights_are_the_result(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And no patience runs out."""
-    monkeypatch.setattr("trainer.train.look", lambda *_: None)
+    monkeypatch.setattr("trainer.train.validate", lambda *_: None)
     job = make_job(made, tmp_path, "lr", epochs=3, patience=1)
     with one_worker(tmp_path):
         result = train(job)
