@@ -14,7 +14,7 @@ from features.settings import check_together
 from serving.gateway.api import SHOWN_LIMIT
 
 if TYPE_CHECKING:
-    from freshrank.settings import Settings
+    from freshrank.sections import Settings
 
 CUT_HOUR = times.run_start(dt.date(1970, 1, 1)) // times.HOUR  # UTC
 _TOPIC_LENGTH = 249 - len(".dead")  # Kafka's limit, with room for the dead letters' topic

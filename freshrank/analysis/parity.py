@@ -11,7 +11,7 @@ from freshrank.analysis.features import FeatureParity, feature_parity
 from freshrank.analysis.impressions import Span
 from freshrank.analysis.scores import ScoreParity, score_parity
 from freshrank.pipeline.window import window_of
-from freshrank.settings import ParitySettings
+from freshrank.sections import ParitySettings
 
 
 @dataclass(frozen=True)

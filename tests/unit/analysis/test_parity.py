@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from features.errors import DataError, NotReadyError
 from freshrank.analysis.parity import Parity, judge, measure
 from freshrank.cli import app
-from freshrank.settings import ParitySettings
+from freshrank.sections import ParitySettings
 from tests.lake import Lake
 from tests.serving.lived import DAY, Lived
 
