@@ -189,16 +189,39 @@ def _client_that_tells_of_refusals(**config: object) -> Any:
         if node_id in refused:
             raise refused[node_id]
         connection = connect(node_id, **options)
+        authenticate = connection._sasl_authenticate
 
-        def note(error: BaseException) -> None:
-            if isinstance(error, final) and manager.cluster.is_bootstrap(node_id):
-                refused[node_id] = error
+        async def note(*arguments: object, **named: object) -> None:
+            _answer_before_the_end(connection.transport)
+            try:
+                await authenticate(*arguments, **named)
+            except final as error:
+                if manager.cluster.is_bootstrap(node_id):
+                    refused[node_id] = error
+                raise
 
-        connection.init_future.add_errback(note)
+        connection._sasl_authenticate = note
         return connection
 
     manager.get_connection = get_connection
     return KafkaNetClient(net=selector, manager=manager, **config)
+
+
+def _answer_before_the_end(transport: Any) -> None:
+    """Have a connection's end wait for the next read.
+
+    A broker that refuses a login answers and hangs up at once. Where both come in one read, the library drops the
+    answer and ends the connection as lost; nobody would hear of the refusal.
+    """
+    if "_sock_recv" in vars(transport):  # a login that is renewed
+        return
+    receive = transport._sock_recv
+
+    def one_at_a_time() -> tuple[bytes, BaseException | None]:
+        data, error = receive()
+        return data, None if data else error
+
+    transport._sock_recv = one_at_a_time
 
 
 def _unreachable(settings: KafkaSettings, why: object) -> UnreachableError:
