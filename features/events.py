@@ -12,7 +12,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -106,7 +106,7 @@ class Impression(Event, frozen=True, kw_only=True, omit_defaults=True):
     policy: str = ""
     bundle_id: str | None = None
     feature_cutoff: Time | None = None
-    features_seen: dict[str, object] | None = None
+    features_seen: dict[str, Any] | None = None
 
 
 class Click(Event, frozen=True, kw_only=True, omit_defaults=True):

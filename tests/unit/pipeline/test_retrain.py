@@ -95,7 +95,7 @@ def test_from_window_to_blessing_and_again(settings: Settings) -> None:
     assert first["new"] and not first["warm"]
     made = str(run("bundle", *day)["bundle"])
     verify(layout.bundle(made))
-    assert (layout.bundle(made) / "code" / "trainer" / "scoring" / "scorer.py").exists()
+    assert (layout.bundle(made) / "code" / "trainer" / "runtime" / "scorer.py").exists()
     with pytest.raises(NotReadyError, match="evaluate has not run"):
         gate.run(settings, DAY)
     evaluated = evaluate.run(settings, DAY)
