@@ -69,11 +69,6 @@ def triton_http(settings: Settings) -> str | None:
     return None if triton_is_external(settings) else _local(settings, TRITON_HTTP)
 
 
-def triton_metrics(settings: Settings) -> str | None:
-    """The local Triton's metrics endpoint as `host:port`; none for an external one."""
-    return None if triton_is_external(settings) else _local(settings, TRITON_METRICS)
-
-
 def airflow_url(settings: Settings) -> str:
     """Airflow's api-server and UI, without a slash at the end."""
     return f"http://{_local(settings, AIRFLOW)}"

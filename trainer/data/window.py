@@ -123,11 +123,6 @@ def chunks(files: Sequence[Path], columns: Sequence[str], size: int, first: int 
                     index += 1
 
 
-def count_rows(files: Sequence[Path]) -> int:
-    """Requests in some files, from their footers."""
-    return sum(pq.read_metadata(path).num_rows for path in files)
-
-
 def values(column: pa.Array) -> npt.NDArray[np.generic]:
     """Values of a column as numpy, lists flattened."""
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
